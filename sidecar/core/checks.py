@@ -1,0 +1,288 @@
+"""The checks: CHECKS maps each name of the contract to a pure rule from a case to a finding.
+
+A case is evidence, policy, the room for drills and one instant. Absent evidence is `unknown`, never `pass`; every fact
+that carries a time counts only while it is young enough, so that a daemon that stopped looking turns red by itself.
+The rules about content (drill, identity, database, schema) stand in `checks_content.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sidecar.core import checks_content
+from sidecar.core.case import Case, clock_set_back, needed_bytes, seconds, settling, spelled
+from sidecar.core.evidence import Evidence
+from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.model import ClaimSource, LookResult, Scratch
+from sidecar.core.policy import Policy
+
+CLAIM_MAX_AGE = timedelta(seconds=60)  # Litestream is asked every few seconds
+LOOKS_MISSED_MAX = 3  # then the last listing no longer stands for the replica
+LOOK_GRACE = timedelta(minutes=2)  # a look may take command-timeout and wait for a seat
+
+SOCKET_HINT = "add to litestream.yml: `socket:` and below it `  enabled: true`, then restart Litestream"
+
+
+def litestream(case: Case) -> Finding:
+    """Is Litestream running, and does it know this database?"""
+    name, claim = "litestream", case.evidence.claim
+    if claim is None:
+        return Finding(
+            name, Status.UNKNOWN, "Litestream has not been asked yet", Reason.LITESTREAM_DOWN, retryable=True
+        )
+    ahead = clock_set_back(name, Reason.LITESTREAM_DOWN, "what Litestream said last", claim.read_at, case.now)
+    if ahead is not None:
+        return ahead
+    age = seconds(case.now - claim.read_at)
+    if age > CLAIM_MAX_AGE.total_seconds():
+        return Finding(
+            name, Status.UNKNOWN, f"Litestream was last asked {age:.0f} s ago", Reason.LITESTREAM_DOWN,
+            "look at the sidecar's log: its loop does not turn", True, age, CLAIM_MAX_AGE.total_seconds(), "seconds",
+        )  # fmt: skip
+    if claim.source is ClaimSource.NONE:
+        return Finding(
+            name, Status.WARN, "neither control socket nor metrics are enabled, so Litestream cannot be asked",
+            Reason.NO_SOCKET, SOCKET_HINT,
+        )  # fmt: skip
+    if not claim.up:
+        return Finding(
+            name, Status.FAIL, f"Litestream does not answer: {claim.error or 'no reason given'}", Reason.LITESTREAM_DOWN,
+            "start Litestream, or look at its log for why it stopped", True,
+        )  # fmt: skip
+    if not claim.managed:
+        return Finding(
+            name, Status.FAIL, "Litestream runs but does not know this database", Reason.NOT_MANAGED,
+            "restart Litestream with this litestream.yml; compare its `dbs:` with the database's path", settling(case),
+        )  # fmt: skip
+    return Finding(
+        name, Status.PASS, f"Litestream {claim.version or ''} runs and knows this database".replace("  ", " ")
+    )
+
+
+_REPLICA_HINTS: Mapping[LookResult, str] = {
+    LookResult.UNREACHABLE: "check that the replica's host is up and can be reached from here",
+    LookResult.AUTH: "check the replica's credentials in litestream.yml and the environment",
+    LookResult.TIMEOUT: "the store accepts connections and does not answer; check it, or raise litestream.command-timeout",
+    LookResult.NO_BACKUP: "check the replica's path; if its files were deleted, restart Litestream so that it takes a snapshot",
+}
+
+
+def replica(case: Case) -> Finding:
+    """Can the replica be listed?"""
+    name, sighting = "replica", case.evidence.sighting
+    if sighting is None:
+        return Finding(name, Status.UNKNOWN, "the replica has not been listed yet", Reason.UNREACHABLE, retryable=True)
+    ahead = clock_set_back(name, Reason.TIMEOUT, "the last listing of the replica", sighting.read_at, case.now)
+    if ahead is not None:
+        return ahead
+    age = seconds(case.now - sighting.read_at)
+    limit = (case.policy.look_every * LOOKS_MISSED_MAX + LOOK_GRACE).total_seconds()
+    if age > limit:
+        return Finding(
+            name, Status.UNKNOWN, f"the replica was last listed {spelled(age)} ago", Reason.TIMEOUT,
+            "look at the sidecar's log: looks do not happen or do not end", True, age, limit, "seconds",
+        )  # fmt: skip
+    if sighting.result is not LookResult.OK:
+        gone = sighting.result is LookResult.NO_BACKUP and case.evidence.listing is not None
+        waiting_helps = (
+            sighting.result in {LookResult.UNREACHABLE, LookResult.TIMEOUT, LookResult.NO_BACKUP} and not gone
+        )
+        message = sighting.message + (" although it held one before" if gone else "")
+        return Finding(
+            name, Status.FAIL, message, Reason(sighting.result.value),
+            sighting.hint or _REPLICA_HINTS[sighting.result], waiting_helps,
+        )  # fmt: skip
+    return Finding(name, Status.PASS, "the replica can be listed", observed=age, limit=limit, unit="seconds")
+
+
+def lag(case: Case) -> Finding:
+    """Has every commit older than max-lag reached the replica?"""
+    name, evidence = "lag", case.evidence
+    ahead = _replica_ahead(evidence)
+    if ahead is not None:
+        return Finding(
+            name, Status.FAIL, ahead, Reason.REPLICA_AHEAD,
+            "production is older than its backup: was it restored or replaced? Keep the replica, and decide which one is right",
+        )  # fmt: skip
+    if evidence.covered_at is None:
+        empty = evidence.sighting is not None and evidence.sighting.result is LookResult.NO_BACKUP
+        message = (
+            "the replica holds no commit of this database"
+            if empty
+            else "not known yet which commits have reached the replica"
+        )
+        return Finding(
+            name, Status.UNKNOWN, message, Reason.LAGGING, _REPLICA_HINTS[LookResult.NO_BACKUP] if empty else "",
+            retryable=not empty or evidence.listing is None,
+        )  # fmt: skip
+    future = clock_set_back(name, Reason.LAGGING, "the last known good replication", evidence.covered_at, case.now)
+    if future is not None:
+        return future
+    lag_s, limit = seconds(case.now - evidence.covered_at), case.policy.max_lag.total_seconds()
+    sync_error = evidence.claim.sync_error if evidence.claim is not None and evidence.claim.up else None
+    if lag_s > limit:
+        why = f"; Litestream says: {sync_error}" if sync_error else ""
+        if evidence.live is not None and evidence.live.error:
+            why += f"; the local files cannot be read: {evidence.live.error}"
+        return Finding(
+            name, Status.FAIL, f"replica lacks commits of the last {lag_s:.0f} s (limit {limit:.0f} s){why}",
+            Reason.STALLED if sync_error else Reason.LAGGING,
+            "look at Litestream's log and at the replica's store; new commits are not being backed up",
+            True, lag_s, limit, "seconds",
+        )  # fmt: skip
+    if sync_error:
+        return Finding(
+            name, Status.WARN, f"Litestream cannot sync: {sync_error}", Reason.STALLED,
+            "look at Litestream's log", True, lag_s, limit, "seconds",
+        )  # fmt: skip
+    return Finding(
+        name,
+        Status.PASS,
+        f"every commit up to {lag_s:.0f} s ago is in the replica",
+        None,
+        "",
+        False,
+        lag_s,
+        limit,
+        "seconds",
+    )
+
+
+def _replica_ahead(evidence: Evidence) -> str | None:
+    """A sentence when the replica holds what production never had. Litestream writes its local file before it uploads,
+    so local files read after a listing ended can never be behind that listing."""  # noqa: D205, D209 - one thought
+    live, sighting, listing = evidence.live, evidence.sighting, evidence.listing
+    if (
+        live is None or sighting is None or listing is None or sighting.listing != listing
+    ):  # equal: it may come from disk
+        return None
+    if sighting.finished_at is None or live.read_at < sighting.finished_at or live.capture is None:
+        return None
+    local = live.capture.position
+    if listing.position.covers(local) and not local.covers(listing.position):
+        return f"the replica is at {listing.position}, production only at {local}"
+    return None
+
+
+def snapshot(case: Case) -> Finding:
+    """Is there a snapshot, young enough for a database that changes?"""
+    name, listing = "snapshot", case.evidence.listing
+    gone = _no_backup(case.evidence)
+    if listing is None or gone:
+        status = Status.FAIL if gone else Status.UNKNOWN
+        message = "the replica holds no snapshot" if gone else "no snapshot has been seen yet"
+        hint = _REPLICA_HINTS[LookResult.NO_BACKUP] if gone else ""
+        return Finding(name, status, message, Reason.NO_SNAPSHOT, hint, retryable=listing is None)
+    if listing.snapshot is None or listing.snapshot_at is None:
+        return Finding(
+            name, Status.FAIL, "the replica holds changes but no snapshot to start from", Reason.NO_SNAPSHOT,
+            "wait for Litestream's next snapshot, or restart Litestream to have one taken", True,
+        )  # fmt: skip
+    limit = case.policy.max_snapshot_age.total_seconds()
+    if listing.beyond_base_at is None:
+        return Finding(name, Status.PASS, "nothing has changed since the newest snapshot", limit=limit, unit="seconds")
+    age = seconds(case.now - max(listing.snapshot_at, listing.beyond_base_at))
+    if age > limit:
+        return Finding(
+            name, Status.FAIL, f"changes of the last {spelled(age)} are in no snapshot (limit {spelled(limit)})",
+            Reason.SNAPSHOT_OLD, "check `snapshot.interval` in litestream.yml and Litestream's log", True, age, limit, "seconds",
+        )  # fmt: skip
+    return Finding(name, Status.PASS, "the newest snapshot is young enough", observed=age, limit=limit, unit="seconds")
+
+
+def chain(case: Case) -> Finding:
+    """Does an unbroken chain lead from a snapshot to the newest position?"""
+    name, listing = "chain", case.evidence.listing
+    if listing is None or _no_backup(case.evidence):
+        return Finding(
+            name,
+            Status.UNKNOWN,
+            "no chain of backup files has been seen",
+            Reason.CHAIN_GAP,
+            _REPLICA_HINTS[LookResult.NO_BACKUP] if _no_backup(case.evidence) else "",
+            retryable=listing is None,
+        )
+    # 0.3 names a segment by where it starts, so only TXIDs can be held against each other.
+    short = listing.reachable is None or (listing.position.txid is not None and listing.reachable != listing.position)
+    if listing.gap is not None or short:
+        return Finding(
+            name, Status.FAIL, listing.gap or f"no unbroken chain of files leads to {listing.position}", Reason.CHAIN_GAP,
+            "states past the gap cannot be restored; restart Litestream so that a new snapshot closes it, and find out who deleted the file",
+        )  # fmt: skip
+    if listing.overlap is not None:
+        return Finding(
+            name, Status.WARN, listing.overlap, Reason.CHAIN_OVERLAP,
+            "two Litestreams may write to one replica path; make sure that only one runs",
+        )  # fmt: skip
+    return Finding(name, Status.PASS, f"an unbroken chain leads to {listing.position}")
+
+
+def _no_backup(evidence: Evidence) -> bool:
+    return evidence.sighting is not None and evidence.sighting.result is LookResult.NO_BACKUP
+
+
+def parity(case: Case) -> Finding | None:
+    """Was the restored copy what production held, page by page? Asked only where the policy wants it."""
+    if not case.policy.parity:
+        return None
+    return Finding(
+        "parity", Status.WARN, "restored copies are not compared with production page by page in this version",
+        Reason.NOT_COMPARED, "`policy.parity: false` in sidecar.yml leaves this check out",
+    )  # fmt: skip
+
+
+def scratch(case: Case) -> Finding:
+    """Is there room for the next drill?"""
+    name, need = "scratch", float(needed_bytes(case.evidence))
+    if case.scratch is None:
+        return Finding(name, Status.WARN, "free scratch space is not known yet", Reason.SCRATCH_LOW, retryable=True)
+    free = float(case.scratch.free_bytes)
+    if free < need:
+        return Finding(
+            name, Status.WARN, f"{free / 1e6:.0f} MB are free for drills, the next one needs {need / 1e6:.0f} MB",
+            Reason.SCRATCH_LOW, "free some space, raise resources.scratch-max, or move scratch-dir", False, free, need, "bytes",
+        )  # fmt: skip
+    return Finding(name, Status.PASS, "there is room for the next drill", observed=free, limit=need, unit="bytes")
+
+
+Check = Callable[[Case], Finding | None]
+
+CHECKS: Mapping[str, Check] = {
+    "litestream": litestream,
+    "replica": replica,
+    "lag": lag,
+    "snapshot": snapshot,
+    "chain": chain,
+    "drill": checks_content.drill,
+    "parity": parity,
+    "identity": checks_content.identity,
+    "database": checks_content.database,
+    "schema": checks_content.schema,
+    "scratch": scratch,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All findings about one database at one instant."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def blocking(self) -> tuple[Finding, ...]:
+        """What keeps it from being ready: proved faults first, then what is not known."""
+        return tuple(sorted((f for f in self.findings if f.status.blocks), key=lambda f: f.status is not Status.FAIL))
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing blocks; no findings at all is not ready."""
+        return bool(self.findings) and not self.blocking
+
+
+def judge(evidence: Evidence, policy: Policy, room: Scratch | None, now: datetime) -> Judged:
+    """Run every check on one case."""
+    case = Case(evidence, policy, room, now)
+    found = (check(case) for check in CHECKS.values())
+    return Judged(tuple(finding for finding in found if finding is not None))

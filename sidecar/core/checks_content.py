@@ -1,0 +1,184 @@
+"""The checks about content: does a restored copy hold up, is it the same database, is production sound?"""
+
+from __future__ import annotations
+
+from sidecar.core.case import Case, clock_set_back, seconds, settling, spelled
+from sidecar.core.evidence import Evidence, shrinkage
+from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.model import Content, Outcome
+
+WAIT_HINT = "wait for the next drill, or start one: POST /drills or `litestream-sidecar verify`"
+TRIES_WORTH_WAITING = 3  # what has kept us out this often in a row will not go away by waiting
+
+
+def drill(case: Case) -> Finding:
+    """Did the newest drill pass, recently enough? Inconclusive drills neither refresh the proof nor claim damage."""
+    name, evidence = "drill", case.evidence
+    found, proof, last = evidence.last_conclusive, evidence.last_passed, evidence.last_drill
+    if found is not None and found.outcome is Outcome.FAILED:
+        return Finding(
+            name, Status.FAIL, f"the newest drill failed: {found.message}",
+            Reason(found.reason or Reason.RESTORE_FAILED), found.hint or "look at `litestream-sidecar history`",
+        )  # fmt: skip
+    if proof is None and last is not None:
+        return Finding(
+            name, Status.UNKNOWN, f"no drill has passed yet; the newest was {last.outcome}: {last.message}",
+            Reason(last.reason or Reason.NEVER_DRILLED), last.hint or WAIT_HINT, _worth_waiting(evidence),
+        )  # fmt: skip
+    if proof is None:
+        return Finding(
+            name,
+            Status.UNKNOWN,
+            "the backup has never been restored",
+            Reason.NEVER_DRILLED,
+            WAIT_HINT,
+            retryable=True,
+        )
+    ahead = clock_set_back(name, Reason.DRILL_OLD, "the last passed drill", proof.finished_at, case.now)
+    if ahead is not None:
+        return ahead
+    age, limit = seconds(case.now - proof.finished_at), case.policy.drill_max_age.total_seconds()
+    if age > limit:
+        why = ""
+        if last is not None and last.outcome is not Outcome.PASSED:
+            why = f"; the newest was {last.outcome} ({last.reason}): {last.message}"
+        return Finding(
+            name, Status.FAIL, f"the backup was last restored {spelled(age)} ago (limit {spelled(limit)}){why}",
+            Reason.DRILL_OLD, WAIT_HINT, _worth_waiting(evidence), age, limit, "seconds",
+        )  # fmt: skip
+    return Finding(
+        name, Status.PASS, f"restored and checked {spelled(age)} ago", None, "", False, age, limit, "seconds"
+    )
+
+
+def _worth_waiting(evidence: Evidence) -> bool:
+    """Whether the next drill may well pass: a stop or a race goes by, a full scratch disk or an old fault does not."""
+    last = evidence.last_drill
+    if last is None or last.reason in {Reason.ABORTED, Reason.RACED}:
+        return True
+    return last.reason != Reason.SCRATCH_FULL and evidence.not_passed_in_a_row < TRIES_WORTH_WAITING
+
+
+def identity(case: Case) -> Finding:
+    """Is it still the same database, not empty, not shrunk, not another app's backup?"""
+    name, evidence = "identity", case.evidence
+    if evidence.replaced_at is not None:
+        return Finding(
+            name, Status.FAIL, "another file stands at the database's path than the one Litestream replicates",
+            Reason.FILE_REPLACED, "restart Litestream so that it opens the new file, and check that it is the right one",
+        )  # fmt: skip
+    production = evidence.content
+    restored = _restored(evidence)
+    for whose, content in (("production", production), ("the restored copy", restored)):
+        if content is not None and not content.tables:
+            return Finding(
+                name, Status.FAIL, f"{whose} holds no table", Reason.EMPTY,
+                "if the app is new, create its schema first; if not, find out who emptied it before anything is deployed",
+                retryable=settling(case),
+            )  # fmt: skip
+    if production is not None and restored is not None:
+        why = _another(production, restored)
+        if why is not None:
+            return Finding(
+                name, Status.FAIL, f"the restored copy is not this database: {why}", Reason.IDENTITY_CHANGED,
+                "compare the replica's path in litestream.yml with what other apps use",
+                retryable=restored.read_at < production.read_at,  # production may have changed since: a new drill settles it
+            )  # fmt: skip
+    lost = max(
+        (shrinkage(evidence.baseline, each) for each in (production, restored) if each is not None),
+        default=0.0,
+    )
+    if lost > case.policy.max_shrink:
+        return Finding(
+            name, Status.FAIL, f"{lost:.0%} of its rows, tables or pages are gone since the last good drill",
+            Reason.SHRUNK, "find out what deleted them; if it was meant, raise policy.max-shrink until the next drill",
+            observed=lost, limit=case.policy.max_shrink, unit="ratio",
+        )  # fmt: skip
+    if production is None:
+        return Finding(name, Status.UNKNOWN, "production has not been read, so nothing is known to be the same",
+                       Reason.IDENTITY_CHANGED, evidence.content_error or "", evidence.content_error is None)  # fmt: skip
+    if restored is None:
+        return Finding(name, Status.UNKNOWN, "no restored copy has been read yet to compare production with",
+                       Reason.IDENTITY_CHANGED, WAIT_HINT, _worth_waiting(evidence))  # fmt: skip
+    return Finding(name, Status.PASS, "production and its restored copy are the same database")
+
+
+def _restored(evidence: Evidence) -> Content | None:
+    """The newest restored copy that could be read."""
+    drills = (evidence.last_conclusive, evidence.last_passed)
+    copies = [each.content for each in drills if each is not None and each.content is not None]
+    return max(copies, key=lambda content: content.read_at, default=None)
+
+
+def _another(production: Content, restored: Content) -> str | None:
+    """Why two contents cannot be of one database, or None."""
+    if production.application_id != restored.application_id:
+        return f"application_id {restored.application_id} instead of {production.application_id}"
+    if production.page_size != restored.page_size:
+        return f"page size {restored.page_size} instead of {production.page_size}"
+    if not set(production.tables) & set(restored.tables):
+        return f"they have no table in common (it holds {', '.join(sorted(restored.tables)[:3])})"
+    return None
+
+
+def database(case: Case) -> Finding:
+    """Did production's own content pass quick_check recently?"""
+    name, evidence = "database", case.evidence
+    if evidence.live is not None and evidence.live.file_id is None:
+        return Finding(
+            name, Status.FAIL, "there is no database file at its path", Reason.UNREADABLE,
+            "check that the volume is mounted and the path in litestream.yml is right",
+            retryable=evidence.file_id is None,  # never seen: the app may be about to create it
+        )  # fmt: skip
+    newest, found = evidence.database_check, evidence.database_found
+    if found is not None and found.sound is False:
+        return Finding(name, Status.FAIL, f"production is damaged: {found.message}", Reason.DB_CORRUPT,
+                       found.hint or "do not migrate; restore from the last good drill")  # fmt: skip
+    if found is None:
+        if newest is None:
+            return Finding(
+                name, Status.UNKNOWN, "production has not been checked yet", Reason.CHECK_OLD, retryable=True
+            )
+        reason = Reason(newest.reason or Reason.CHECK_OLD)
+        return Finding(name, Status.UNKNOWN, f"production could not be checked: {newest.message}",
+                       reason, newest.hint, reason is not Reason.UNREADABLE)  # fmt: skip
+    ahead = clock_set_back(name, Reason.CHECK_OLD, "the last check of production", found.at, case.now)
+    if ahead is not None:
+        return ahead
+    age, limit = seconds(case.now - found.at), case.policy.database_check_max_age.total_seconds()
+    if age > limit:
+        why = f"; since then: {newest.message}" if newest is not None and newest.sound is None else ""
+        return Finding(
+            name, Status.FAIL, f"production was last checked {spelled(age)} ago (limit {spelled(limit)}){why}",
+            Reason.CHECK_OLD, (newest.hint if newest is not None else "") or "look at the sidecar's log: checks do not happen",
+            newest is None or newest.reason != Reason.UNREADABLE, age, limit, "seconds",
+        )  # fmt: skip
+    return Finding(name, Status.PASS, f"quick_check passed {spelled(age)} ago", None, "", False, age, limit, "seconds")
+
+
+def schema(case: Case) -> Finding:
+    """Is the schema version recorded, and the same in production and in the restored copy?"""
+    name, evidence = "schema", case.evidence
+    production = evidence.content
+    restored = evidence.last_passed.content if evidence.last_passed is not None else None
+    if production is None:
+        return Finding(name, Status.UNKNOWN, "production's schema has not been read", Reason.VERSION_UNKNOWN,
+                       evidence.content_error or "", retryable=evidence.content_error is None)  # fmt: skip
+    if evidence.content_error is not None:
+        return Finding(name, Status.UNKNOWN, "production has changed since its schema was last read, and cannot be read now",
+                       Reason.VERSION_UNKNOWN, evidence.content_error)  # fmt: skip
+    version = production.schema_version
+    if version is None:
+        return Finding(name, Status.UNKNOWN, f"production's schema version cannot be told: {production.error}",
+                       Reason.VERSION_UNKNOWN, "check policy.schema-version")  # fmt: skip
+    if restored is None:
+        return Finding(name, Status.UNKNOWN, f"production is at {version.value}; no restored copy to compare with yet",
+                       Reason.VERSION_UNKNOWN, WAIT_HINT, retryable=True)  # fmt: skip
+    if restored.schema_version != version:
+        then = restored.schema_version.value if restored.schema_version is not None else "unknown"
+        return Finding(name, Status.FAIL, f"production is at {version.value}, the restored copy at {then}",
+                       Reason.VERSION_DIFFERS, WAIT_HINT, retryable=True)  # fmt: skip
+    if restored.schema_digest != production.schema_digest:
+        return Finding(name, Status.FAIL, f"both say {version.value}, but their schemas differ",
+                       Reason.VERSION_DIFFERS, WAIT_HINT, retryable=True)  # fmt: skip
+    return Finding(name, Status.PASS, f"production and the restored copy are at {version.value} ({version.source})")

@@ -1,0 +1,85 @@
+"""Errors that reach a person: one sentence (`error:`), one hint (`try:`), one exit code.
+
+SidecarError                       exit
+├ ConfigError                        2   what a person wrote is wrong (carries every mistake at once)
+├ EnvironmentProblem                 2   the machine is not set up: no binary, port taken, foreign state directory
+├ LitestreamError                    3   a command of Litestream's failed; `.reason` is a word of the contract
+├ Unreadable                         3   the live database may not or cannot be opened
+├ ScratchFull                        3   too little room to restore
+├ Stopped                            3   the daemon was told to stop while the work ran
+└ Overdue                            3   the work's deadline passed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class SidecarError(Exception):
+    """Anything we refuse with a sentence.
+
+    Args:
+        message: one plain sentence, free of secrets.
+        hint: what a tired person can do about it; empty where there is nothing to do.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong in a file: where (`dbs[0].replica`, line 7) and what."""
+
+    field: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        return f"{where}{self.message}" + (f" (line {self.line})" if self.line is not None else "")
+
+
+class ConfigError(SidecarError):
+    """litestream.yml, sidecar.yml or an option is wrong; every mistake is carried, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, source: str, mistakes: tuple[Mistake, ...], hint: str = "") -> None:
+        super().__init__(f"{source}: " + "; ".join(str(each) for each in mistakes), hint)
+        self.source = source
+        self.mistakes = mistakes
+
+
+class EnvironmentProblem(SidecarError):
+    """The machine is not set up for us: a missing binary, a port in use, a foreign state directory."""
+
+    exit_code = 2
+
+
+class LitestreamError(SidecarError):
+    """A Litestream command failed. `reason` is one of `Reason` (auth, unreachable, timeout, no_backup, …)."""
+
+    def __init__(self, reason: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+
+
+class Unreadable(SidecarError):
+    """The live database may not be opened safely, or SQLite cannot open it. Never a statement about damage."""
+
+
+class ScratchFull(SidecarError):
+    """Too little free room in the scratch directory for what was about to be restored or copied."""
+
+
+class Stopped(SidecarError):
+    """The stop event was set while the work ran."""
+
+
+class Overdue(SidecarError):
+    """The work's deadline passed."""

@@ -1,0 +1,216 @@
+"""Evidence: all that is known of one database, and the only ways in which it grows.
+
+Nothing here is an opinion: a verdict is computed from evidence and `now` whenever somebody asks (`checks.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from sidecar.core.model import (
+    CheckKind,
+    Claim,
+    Content,
+    DatabaseCheck,
+    Drill,
+    FileId,
+    Listing,
+    LiveState,
+    LookResult,
+    Outcome,
+    Replica,
+    Sighting,
+)
+
+
+class Coverage(Enum):
+    """Whether Litestream's newest local file holds everything that production has committed."""
+
+    COVERED = "covered"
+    BEHIND = "behind"
+    UNKNOWN = "unknown"
+
+
+def coverage(live: LiveState) -> Coverage:
+    """Hold production's committed end against what Litestream has captured.
+
+    Exact or nothing: some local file of Litestream's carries the salts of the WAL that production writes now and reaches its
+    committed end, or none does. Where there is no committed end (no WAL, an index begun anew), times do not decide: a file moved
+    over the database keeps its old mtime, mtimes tick every 4 ms only, and closing a database writes to it without a commit.
+    """
+    index = live.wal_index
+    if index is None or not live.captures:
+        return Coverage.UNKNOWN
+    same = [each.wal_end for each in live.captures if each.salts == index.salts and each.wal_end is not None]
+    if any(index.end <= captured for captured in same):
+        return Coverage.COVERED
+    return Coverage.BEHIND if same or index.max_frame > 0 else Coverage.UNKNOWN
+
+
+def shrinkage(before: Content | None, after: Content) -> float:
+    """The largest share (0-1) of pages, tables or rows that `after` has lost; rows count only where both were counted."""
+    if before is None:
+        return 0.0
+    pairs = [  # bytes and not pages: a VACUUM may change the page size
+        (before.page_count * before.page_size, after.page_count * after.page_size),
+        (len(before.tables), len(after.tables)),
+    ]
+    if min(before.tables.values(), default=0) >= 0 and min(after.tables.values(), default=0) >= 0:
+        pairs.append((sum(before.tables.values()), sum(after.tables.values())))
+    return max((1 - now / then for then, now in pairs if then > 0), default=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All we know of one database.
+
+    `covered_at`: every commit up to this instant is known to have reached the replica. `covered_state` is the
+    fingerprint of the live files that were covered then, so that an idle database stays covered without another listing.
+    `replaced_at`: when another file was first seen at the database's path, until Litestream has captured that file.
+    """
+
+    first_seen_at: datetime
+    live: LiveState | None = None
+    claim: Claim | None = None
+    sighting: Sighting | None = None  # the newest attempt to list
+    listing: Listing | None = None  # the newest listing that showed a backup
+    covered_at: datetime | None = None
+    covered_live: LiveState | None = None
+    file_id: FileId | None = None
+    replaced_at: datetime | None = None
+    content: Content | None = None  # production's, by SQLite
+    content_error: str | None = None
+    last_drill: Drill | None = None
+    last_conclusive: Drill | None = None  # passed or failed
+    last_passed: Drill | None = None
+    last_audit: Drill | None = None  # passed with integrity_check
+    baseline: Content | None = None  # of the last passed drill whose copy had not shrunk
+    not_passed_in_a_row: int = 0
+    database_check: DatabaseCheck | None = None  # the newest
+    database_found: DatabaseCheck | None = None  # the newest that found out
+    replica: str | None = None  # which replica all of this was seen in
+
+    def of_replica(self, replica: Replica) -> Evidence:
+        """The same evidence; where the database now goes to another replica, without what was proved of the old one."""
+        identity = f"{replica.type} {replica.label} {replica.name} {replica.endpoint or ''}".rstrip()
+        if self.replica == identity:
+            return self
+        if self.replica is None:
+            return replace(self, replica=identity)
+        return replace(
+            self, replica=identity, sighting=None, listing=None, covered_at=None, covered_live=None, last_drill=None,
+            last_conclusive=None, last_passed=None, last_audit=None, not_passed_in_a_row=0,
+        )  # fmt: skip
+
+    def after_live(self, live: LiveState) -> Evidence:
+        """What the local files say now. An unchanged, covered database stays covered up to now."""
+        grown = replace(self, live=live)
+        if live.file_id is not None:
+            if self.file_id is None:
+                grown = replace(grown, file_id=live.file_id)
+            elif self.file_id != live.file_id:
+                # What SQLite said was said of another file.
+                grown = replace(
+                    grown, file_id=live.file_id, replaced_at=live.read_at,
+                    content=None, content_error=None, database_check=None, database_found=None,
+                )  # fmt: skip
+        if grown.replaced_at is not None and _captured_since(live, grown.replaced_at):
+            grown = replace(grown, replaced_at=None)
+        idle = self.covered_live is not None and self.covered_live.fingerprint == live.fingerprint
+        if idle and live.error is None:
+            grown = replace(grown, covered_at=live.read_at)
+        return grown
+
+    def after_claim(self, claim: Claim) -> Evidence:
+        """What Litestream says of itself now."""
+        return replace(self, claim=claim)
+
+    def after_sighting(self, live: LiveState, sighting: Sighting) -> Evidence:
+        """What the replica's listing shows; `live` was read just before the listing began."""
+        overtaken = self.live is not None and self.live.read_at > live.read_at  # a listing may take a minute
+        grown = replace(self if overtaken else self.after_live(live), sighting=sighting)
+        listing = sighting.listing
+        if sighting.result is LookResult.NO_BACKUP:
+            return replace(grown, covered_at=None, covered_live=None)
+        if sighting.result is not LookResult.OK or listing is None:
+            return grown
+        grown = replace(grown, listing=listing)
+        capture = live.capture
+        all_of_it = capture is not None and listing.position.covers(capture.position)
+        covered = all_of_it and coverage(live) is Coverage.COVERED
+        covered_at, before = live.read_at if covered else _time_of(listing, live), self.listing
+        # What was covered stays so while the replica loses nothing: after hours of rest the local file at the listed
+        # position is hours old, yet nothing was committed in between. A time from the future proves nothing.
+        kept, now = grown.covered_at, sighting.finished_at or live.read_at
+        if kept is not None and kept <= now and before is not None and listing.position.covers(before.position):
+            covered_at = max(covered_at, kept)
+        return replace(grown, covered_at=covered_at, covered_live=live if covered else None)
+
+    def after_content(self, content: Content | None, error: str | None) -> Evidence:
+        """What SQLite says of production's schema; on failure the older content stays, beside the error."""
+        return replace(self, content=content if content is not None else self.content, content_error=error)
+
+    def after_drill(self, drill: Drill, *, max_shrink: float = 0.5) -> Evidence:
+        """A finished drill. A copy that shrank by more than `max_shrink` does not become the new measure of itself."""
+        passed = drill.outcome is Outcome.PASSED
+        conclusive = drill.outcome is Outcome.FAILED or (passed and not self._outweighs(drill))
+        baseline = self.baseline
+        if passed and drill.content is not None and shrinkage(baseline, drill.content) <= max_shrink:
+            baseline = drill.content
+        return replace(
+            self,
+            last_drill=drill,
+            last_conclusive=drill if conclusive else self.last_conclusive,
+            last_passed=drill if passed else self.last_passed,
+            last_audit=drill if passed and drill.check is CheckKind.FULL else self.last_audit,
+            baseline=baseline,
+            not_passed_in_a_row=0 if passed else self.not_passed_in_a_row + 1,
+        )
+
+    def _outweighs(self, drill: Drill) -> bool:
+        """Whether damage that integrity_check found stands against a drill that only ran quick_check, which misses some."""
+        known = self.last_conclusive
+        return (
+            known is not None
+            and known.outcome is Outcome.FAILED
+            and known.check is CheckKind.FULL
+            and known.reason == "db_corrupt"
+            and drill.check is CheckKind.QUICK
+        )
+
+    def after_database_check(self, check: DatabaseCheck) -> Evidence:
+        """A finished check of production's own content."""
+        found = check if check.sound is not None else self.database_found
+        return replace(self, database_check=check, database_found=found)
+
+    @property
+    def changing(self) -> bool:
+        """Whether production has (or may have) commits that are not known to be in the replica."""
+        if self.live is None or self.covered_live is None:
+            return True
+        return self.live.fingerprint != self.covered_live.fingerprint
+
+
+def _captured_since(live: LiveState, since: datetime) -> bool:
+    """Whether Litestream has captured from a WAL of the file that stands at the path now.
+
+    A capture from before `since` is of the file before, also where SQLite goes on with that file's WAL and all seems covered.
+    """
+    capture = live.capture
+    return capture is not None and capture.at >= since and coverage(live) is Coverage.COVERED
+
+
+def _time_of(listing: Listing, live: LiveState) -> datetime:
+    """Up to which instant commits are in the replica, when it is not known to hold them all.
+
+    The newest local file that the listed position contains carries the writer's time, read just after the WAL was. Where the
+    position is older than all local files, so are the commits it holds; the replica's own clock (upload time on object stores)
+    can only lower that. Never later than the moment before the listing.
+    """
+    contained = next((each.at for each in live.captures if listing.position.covers(each.position)), None)
+    if contained is not None:
+        return min(contained, live.read_at)
+    oldest = min((each.at for each in live.captures), default=live.read_at)
+    return min(listing.last_at or listing.at, oldest, live.read_at)

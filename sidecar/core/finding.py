@@ -1,0 +1,75 @@
+"""A finding: one check's answer about one database, with its reason, its figures and a way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """The four answers. Ready means that none of a database's checks is `unknown` or `fail`."""
+
+    PASS = "pass"  # noqa: S105 - a status, not a password
+    WARN = "warn"
+    UNKNOWN = "unknown"
+    FAIL = "fail"
+
+    @property
+    def blocks(self) -> bool:
+        """Whether this answer keeps a database from being ready."""
+        return self in {Status.UNKNOWN, Status.FAIL}
+
+
+class Reason(StrEnum):
+    """The closed list of reasons (CONTRACT 4); alerts and scripts match on these words."""
+
+    LITESTREAM_DOWN = "litestream_down"
+    NOT_MANAGED = "not_managed"
+    NO_SOCKET = "no_socket"
+    UNREACHABLE = "unreachable"
+    AUTH = "auth"
+    TIMEOUT = "timeout"
+    NO_BACKUP = "no_backup"
+    LAGGING = "lagging"
+    STALLED = "stalled"
+    REPLICA_AHEAD = "replica_ahead"
+    NO_SNAPSHOT = "no_snapshot"
+    SNAPSHOT_OLD = "snapshot_old"
+    CHAIN_GAP = "chain_gap"
+    CHAIN_OVERLAP = "chain_overlap"
+    NEVER_DRILLED = "never_drilled"
+    DRILL_OLD = "drill_old"
+    RESTORE_FAILED = "restore_failed"
+    FILE_CORRUPT = "file_corrupt"
+    FILE_MISSING = "file_missing"
+    DB_CORRUPT = "db_corrupt"
+    ASSERTION_FAILED = "assertion_failed"
+    SCRATCH_FULL = "scratch_full"
+    ABORTED = "aborted"
+    RACED = "raced"
+    PAGES_DIFFER = "pages_differ"
+    NOT_COMPARED = "not_compared"
+    EMPTY = "empty"
+    SHRUNK = "shrunk"
+    IDENTITY_CHANGED = "identity_changed"
+    FILE_REPLACED = "file_replaced"
+    CHECK_OLD = "check_old"
+    UNREADABLE = "unreadable"
+    VERSION_UNKNOWN = "version_unknown"
+    VERSION_DIFFERS = "version_differs"
+    SCRATCH_LOW = "scratch_low"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. `reason` is None exactly when it passed; `observed` and `limit` are in `unit`."""
+
+    name: str
+    status: Status
+    message: str
+    reason: Reason | None = None
+    hint: str = ""
+    retryable: bool = False  # waiting alone can turn this answer
+    observed: float | None = None
+    limit: float | None = None
+    unit: str | None = None

@@ -1,0 +1,55 @@
+"""Thresholds: what counts as fresh enough, often enough and whole enough. Defaults live here, once, with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+DATABASE_CHECKS_MISSED_MAX = 2  # production's check may be this many intervals old before it is `check_old`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """SQL run on the restored copy; it returns one row of one value, held against the bounds that are given."""
+
+    name: str
+    sql: str
+    min: float | None = None
+    max: float | None = None
+    equals: str | float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The thresholds of one database (CONTRACT 2, `policy`)."""
+
+    look_every: timedelta = timedelta(minutes=1)  # ten LISTs on S3: a minute is about 3 USD a month
+    max_lag: timedelta = timedelta(minutes=2)  # Litestream syncs every second; two minutes is an outage
+    max_snapshot_age: timedelta = timedelta(hours=30)  # Litestream's daily snapshot and a quarter of a day
+    drill_every: timedelta = timedelta(hours=6)
+    drill_max_age: timedelta = timedelta(hours=24)  # four drills in a row may fail to happen
+    drill_timeout: timedelta = timedelta(minutes=30)
+    audit_every: timedelta = timedelta(days=7)
+    database_check_every: timedelta = timedelta(hours=6)
+    parity: bool = True
+    max_shrink: float = 0.5  # share of rows, tables or pages lost since the last passed drill
+    schema_version: str = "auto"  # auto | user_version | SQL returning one value
+    assertions: tuple[Assertion, ...] = ()
+
+    @property
+    def look_interval(self) -> timedelta:
+        """How often a database that changes is listed: often enough that `max_lag` can be met at all."""
+        return min(self.look_every, max(self.max_lag / 3, timedelta(seconds=1)))
+
+    @property
+    def database_check_max_age(self) -> timedelta:
+        """Age at which production's own check stops counting."""
+        return self.database_check_every * DATABASE_CHECKS_MISSED_MAX
+
+    def tightened(self, *, max_age: timedelta | None = None, max_lag: timedelta | None = None) -> Policy:
+        """The same policy with a stricter proof age or lag; what is looser than the policy is ignored."""
+        return replace(
+            self,
+            drill_max_age=min(self.drill_max_age, max_age) if max_age is not None else self.drill_max_age,
+            max_lag=min(self.max_lag, max_lag) if max_lag is not None else self.max_lag,
+        )

@@ -1,0 +1,205 @@
+"""The planner: which looks, drills and checks of production to begin now. Pure: state in, work out.
+
+Never more than the free seats, the longest waiting first, one piece of heavy work per database at a time. What did not
+pass is tried again soon, then ever more slowly, so that one broken backup cannot keep the seats from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from sidecar.core.case import CLOCK_SLACK
+from sidecar.core.evidence import Evidence
+from sidecar.core.model import CheckKind, Drill, LookResult, Outcome
+from sidecar.core.policy import Policy
+
+STARTING_FOR = timedelta(minutes=2)  # a database seen for the first time gets its first backup within seconds
+STARTING_LOOK = timedelta(seconds=2)
+DOUBLINGS_MAX = 10
+REST = 10  # work that is repeated early rests this many times as long as it took: a tenth of the time at most
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class HeavyKind(StrEnum):
+    """Work that restores or copies a whole database, and so takes a seat of `resources.drills`."""
+
+    DRILL = "drill"
+    DATABASE_CHECK = "database_check"
+
+
+@dataclass(frozen=True, slots=True)
+class Heavy:
+    """One piece of heavy work; `check` is the PRAGMA for a drill."""
+
+    path: str
+    kind: HeavyKind
+    check: CheckKind = CheckKind.QUICK
+    due_at: datetime = LONG_AGO
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A database to plan for."""
+
+    evidence: Evidence
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """What runs already, by path."""
+
+    looks: AbstractSet[str]
+    heavy: AbstractSet[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """How much may run at once."""
+
+    looks: int
+    heavy: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What to begin now, and how many drills are due in all (started or not)."""
+
+    looks: tuple[str, ...]
+    heavy: tuple[Heavy, ...]
+    drills_due: int
+
+
+def look_due_at(evidence: Evidence, policy: Policy) -> datetime:
+    """When this database's replica is to be listed next."""
+    sighting = evidence.sighting
+    if sighting is None:
+        return LONG_AGO
+    last = sighting.finished_at or sighting.read_at
+    starting = evidence.listing is None and last - evidence.first_seen_at < STARTING_FOR
+    if starting and sighting.result in {LookResult.NO_BACKUP, LookResult.UNREACHABLE}:
+        return last + min(STARTING_LOOK, policy.look_every)
+    return last + (policy.look_interval if evidence.changing else policy.look_every)
+
+
+def _back_off(first: timedelta, ceiling: timedelta, failures: int) -> timedelta:
+    doubled: timedelta = first * 2 ** min(max(failures - 1, 0), DOUBLINGS_MAX)
+    return min(doubled, ceiling)
+
+
+def drill_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
+    """When this database is to be drilled next; None while there is nothing that could be restored."""
+    if evidence.sighting is None or evidence.sighting.result is not LookResult.OK:
+        return None
+    last = evidence.last_drill
+    if last is None:
+        return LONG_AGO
+    took = last.finished_at - last.started_at
+    if last.outcome is not Outcome.PASSED:
+        first = _early(policy.look_every, took, policy.drill_every)
+        return last.finished_at + _back_off(first, policy.drill_every, evidence.not_passed_in_a_row)
+    early = _migrated(evidence, last) and _has_more(evidence, last)
+    return last.finished_at + (_early(policy.look_every, took, policy.drill_every) if early else policy.drill_every)
+
+
+def _early(first: timedelta, took: timedelta, ceiling: timedelta) -> timedelta:
+    """How long work rests that is repeated before its time: long work longer, so that it cannot fill a seat."""
+    return min(max(first, took * REST), ceiling)
+
+
+def _migrated(evidence: Evidence, last: Drill) -> bool:
+    """Whether production's schema, as far as it can be read, is another than the restored copy's."""
+    production, restored = evidence.content, last.content
+    if production is None or restored is None or evidence.content_error is not None:
+        return False
+    return any(
+        getattr(production, fact) != getattr(restored, fact)
+        for fact in ("schema_digest", "schema_version", "application_id", "page_size")
+    )
+
+
+def _has_more(evidence: Evidence, last: Drill) -> bool:
+    """Whether the replica shows a position that the last drill has not restored; the same one would come out the same."""
+    return evidence.listing is None or evidence.listing.position != last.position
+
+
+def drill_kind(evidence: Evidence, policy: Policy, now: datetime) -> CheckKind:
+    """quick_check, or integrity_check when the audit is due. The very first drill is quick: proof soon, audit next.
+
+    What integrity_check alone found, only integrity_check can clear. An audit that did not come to an end gives way to a
+    quick drill, so that an audit longer than drill-timeout cannot use up the proof.
+    """
+    last, found, audit = evidence.last_drill, evidence.last_conclusive, evidence.last_audit
+    if found is not None and found.outcome is Outcome.FAILED and found.check is CheckKind.FULL:
+        return CheckKind.FULL
+    cut_short = last is not None and last.check is CheckKind.FULL and last.outcome is not Outcome.PASSED
+    if evidence.last_passed is None or cut_short:
+        return CheckKind.QUICK
+    audit_due = audit is None or _past(audit.finished_at + policy.audit_every, policy.audit_every, now) <= now
+    return CheckKind.FULL if audit_due else CheckKind.QUICK
+
+
+def database_check_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
+    """When production's own content is to be checked next; None while there is no file."""
+    if evidence.live is None or evidence.live.file_id is None:
+        return None
+    last = evidence.database_check
+    if last is None:
+        return LONG_AGO
+    if last.sound:
+        return last.at + policy.database_check_every
+    return last.at + _early(policy.look_every, timedelta(seconds=last.seconds), policy.database_check_every)
+
+
+def _past(at: datetime, every: timedelta, now: datetime) -> datetime:
+    """`at`, or long ago where it lies farther ahead than one interval: the clock was set back since it was reckoned."""
+    return LONG_AGO if at - now > every + CLOCK_SLACK else at
+
+
+def due(
+    fleet: Mapping[str, Subject],
+    now: datetime,
+    *,
+    seats: Seats,
+    busy: Busy,
+    requested: Iterable[str] = (),
+) -> Work:
+    """What to begin now. `requested` are paths whose drill somebody asked for; they come before all that is merely due."""
+    looks = sorted(
+        (at, path)
+        for path, subject in fleet.items()
+        if path not in busy.looks
+        and (at := _past(look_due_at(subject.evidence, subject.policy), subject.policy.look_every, now)) <= now
+    )
+    wanted = frozenset(path for path in requested if path in fleet)
+    heavy: list[tuple[bool, datetime, str, Heavy]] = []
+    drills_due = 0
+    for path, subject in fleet.items():
+        kind = drill_kind(subject.evidence, subject.policy, now)
+        drill_at = drill_due_at(subject.evidence, subject.policy)
+        if drill_at is not None:
+            drill_at = _past(drill_at, subject.policy.drill_every, now)
+        if path in wanted or (drill_at is not None and drill_at <= now):
+            drills_due += 1
+            at = drill_at or now
+            heavy.append((path not in wanted, at, path, Heavy(path, HeavyKind.DRILL, kind, at)))
+        check_at = database_check_due_at(subject.evidence, subject.policy)
+        if check_at is not None:
+            check_at = _past(check_at, subject.policy.database_check_every, now)
+        if check_at is not None and check_at <= now:
+            heavy.append((True, check_at, path, Heavy(path, HeavyKind.DATABASE_CHECK, due_at=check_at)))
+    taken = set(busy.heavy)
+    begin: list[Heavy] = []
+    free = seats.heavy - len(busy.heavy)
+    for _, _, path, work in sorted(heavy, key=lambda each: each[:3]):
+        if len(begin) >= free:
+            break
+        if path not in taken:
+            taken.add(path)
+            begin.append(work)
+    look_seats = max(seats.looks - len(busy.looks), 0)
+    return Work(tuple(path for _, path in looks[:look_seats]), tuple(begin), drills_due)

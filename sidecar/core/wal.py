@@ -1,0 +1,76 @@
+"""The WAL, its index and Litestream 0.3's shadow of it: where production's last commit ends, from a few bytes.
+
+Source: SQLite, "WAL-mode File Format", sections 1 and 2.1.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+from sidecar.core.model import WalIndex
+
+INDEX_BYTES = 96  # two copies of the 48-byte header
+WAL_HEADER_BYTES = 32
+_COPY_BYTES = INDEX_BYTES // 2
+_VERSION = 3007000
+# Native byte order: version, unused, change counter, initialised, checksums big-endian, page size, mxFrame, pages, checksum of the
+# last frame, the salts (copied from the WAL as they stand there), checksum of the 40 bytes before it.
+_INDEX = struct.Struct("=IIIBBHIIII8sII")
+_WORDS = struct.Struct("=10I")
+_MAGICS = (0x377F0682, 0x377F0683)
+_SHADOW_NAME = re.compile(r"([0-9a-f]{8})\.wal")
+_MASK = 0xFFFFFFFF
+_PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
+
+
+@dataclass(frozen=True, slots=True)
+class WalHeader:
+    """The first 32 bytes of a WAL, or of a shadow WAL file, which begins with a copy of them."""
+
+    page_size: int
+    checkpoints: int  # how often this WAL has been begun anew
+    salts: bytes
+
+
+def parse_index(data: bytes) -> WalIndex | None:
+    """The WAL index's header in the first 96 bytes of `-shm`.
+
+    None when it says nothing: too short, not initialised, or caught while a writer was replacing it (the two copies differ or
+    the checksum is wrong). A second read tells these apart.
+    """
+    first, second = data[:_COPY_BYTES], data[_COPY_BYTES:INDEX_BYTES]
+    if len(data) < INDEX_BYTES or first != second:
+        return None
+    version, _, _, initialised, _, size, frames, _, _, _, salts, *sums = _INDEX.unpack(first)
+    page_size = (size & 0xFE00) + ((size & 1) << 16)  # 65536 does not fit into 16 bits and is stored as 1
+    if version != _VERSION or initialised != 1 or page_size not in _PAGE_SIZES or tuple(sums) != _checksum(first):
+        return None
+    return WalIndex(salts, frames, page_size)
+
+
+def _checksum(header: bytes) -> tuple[int, int]:
+    """SQLite's checksum over the first 40 bytes, words in native order."""
+    one = two = 0
+    words = _WORDS.unpack_from(header)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        one = (one + even + two) & _MASK
+        two = (two + odd + one) & _MASK
+    return one, two
+
+
+def parse_wal_header(data: bytes) -> WalHeader | None:
+    """The header of a WAL; None where the bytes are too few or are no WAL."""
+    if len(data) < WAL_HEADER_BYTES:
+        return None
+    magic, _, page_size, checkpoints, salts = struct.unpack_from(">IIII8s", data)
+    if magic not in _MAGICS or page_size not in _PAGE_SIZES:
+        return None
+    return WalHeader(page_size, checkpoints, salts)
+
+
+def parse_shadow_name(name: str) -> int | None:
+    """The index of a shadow WAL file of Litestream 0.3 (`<8hex>.wal`); None for foreign files."""
+    found = _SHADOW_NAME.fullmatch(name)
+    return int(found[1], 16) if found else None

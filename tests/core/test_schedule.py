@@ -1,0 +1,341 @@
+"""The planner: never more than the seats, the longest waiting first, and nobody starves, whatever the others do."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import count, pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.core.evidence import Evidence
+from sidecar.core.model import CheckKind, Content, LookResult, Outcome
+from sidecar.core.policy import Policy
+from sidecar.core.schedule import (
+    LONG_AGO,
+    Busy,
+    Heavy,
+    HeavyKind,
+    Seats,
+    Subject,
+    Work,
+    database_check_due_at,
+    drill_due_at,
+    drill_kind,
+    due,
+    look_due_at,
+)
+from tests.core.evidences import (
+    NOW,
+    ago,
+    audit,
+    capture,
+    could_not_check,
+    database_check,
+    drill,
+    healthy,
+    histories,
+    listing,
+    live,
+    looked,
+    seen,
+    uncounted,
+    unknown,
+)
+
+POLICY = Policy()
+IDLE = Busy(frozenset(), frozenset())
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+def plan(
+    fleet: Mapping[str, Evidence], *, looks: int = 4, heavy: int = 1, busy: Busy = IDLE, requested: Iterable[str] = ()
+) -> Work:
+    subjects = {path: Subject(evidence, POLICY) for path, evidence in fleet.items()}
+    return due(subjects, NOW, seats=Seats(looks, heavy), busy=busy, requested=requested)
+
+
+# Properties
+
+paths = st.sampled_from([f"/data/{name}.db" for name in "abcdefgh"])
+fleets = st.dictionaries(paths, histories(), max_size=6)
+busies = st.builds(Busy, st.frozensets(paths, max_size=4), st.frozensets(paths, max_size=3))
+
+
+@given(fleets, busies, st.integers(1, 4), st.integers(1, 3), st.lists(paths, max_size=4))
+@settings(deadline=None, max_examples=60)
+def test_never_more_than_the_free_seats_and_nobody_twice(
+    fleet: dict[str, Evidence], busy: Busy, looks: int, heavy: int, requested: list[str]
+) -> None:
+    work = plan(fleet, looks=looks, heavy=heavy, busy=busy, requested=requested)
+    assert len(work.looks) <= max(looks - len(busy.looks), 0)
+    assert len(work.heavy) <= max(heavy - len(busy.heavy), 0)
+    begun = [each.path for each in work.heavy]
+    assert len(set(begun)) == len(begun)
+    assert len(set(work.looks)) == len(work.looks)
+    assert not set(begun) & busy.heavy
+    assert not set(work.looks) & busy.looks
+    assert {*begun, *work.looks} <= set(fleet)
+    assert work.drills_due <= len(fleet)
+
+
+@given(fleets, busies, st.lists(paths, max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_the_same_state_makes_the_same_plan_in_whatever_order_it_comes(
+    fleet: dict[str, Evidence], busy: Busy, requested: list[str]
+) -> None:
+    one = plan(fleet, heavy=2, busy=busy, requested=requested)
+    turned = dict(reversed(fleet.items()))
+    assert one == plan(turned, heavy=2, busy=busy, requested=list(reversed(requested)))
+
+
+@given(fleets)
+@settings(deadline=None, max_examples=40)
+def test_the_longest_waiting_comes_first(fleet: dict[str, Evidence]) -> None:
+    everything = plan(fleet, looks=99, heavy=99)
+    for seats in range(3):
+        some = plan(fleet, looks=seats, heavy=seats)
+        assert some.looks == everything.looks[:seats]
+        assert some.heavy == everything.heavy[:seats]
+    assert [each.due_at for each in everything.heavy] == sorted(each.due_at for each in everything.heavy)
+    assert all(each.due_at <= NOW for each in everything.heavy)
+
+
+@given(fleets, paths)
+@settings(deadline=None, max_examples=40)
+def test_what_somebody_asked_for_comes_first(fleet: dict[str, Evidence], asked: str) -> None:
+    work = plan(fleet, requested=[asked])
+    if asked in fleet:
+        (begun,) = work.heavy
+        assert (begun.path, begun.kind) == (asked, HeavyKind.DRILL)
+    else:
+        assert work == plan(fleet)
+
+
+@given(fleets, paths)
+@settings(deadline=None, max_examples=20)
+def test_a_database_under_work_is_not_begun_again_even_when_asked_for(fleet: dict[str, Evidence], asked: str) -> None:
+    work = plan(fleet, heavy=9, busy=Busy(frozenset(), frozenset({asked})), requested=[asked])
+    assert asked not in {each.path for each in work.heavy}
+
+
+@given(histories())
+@settings(deadline=None, max_examples=80)
+def test_nothing_ever_waits_longer_than_its_interval(evidence: Evidence) -> None:
+    """Whatever happened before NOW, also with the clock set back to NOW."""
+    later = NOW + max(POLICY.drill_every, POLICY.database_check_every, POLICY.look_every) + timedelta(minutes=2)
+    subjects = {"a": Subject(evidence, POLICY)}
+    for now in (later, LONG_AGO + timedelta(days=9)):
+        work = due(subjects, now, seats=Seats(9, 9), busy=IDLE)
+        assert work.looks == ("a",)
+        listed = evidence.sighting is not None and evidence.sighting.result is LookResult.OK
+        there = evidence.live is not None and evidence.live.file_id is not None
+        assert bool(work.drills_due) == listed
+        assert bool(work.heavy) == (listed or there)
+
+
+# A fleet lived through: random durations, some databases that never pass
+
+
+@dataclass
+class Life:
+    """A daemon's days in seconds: what `due` begins takes a random time and is recorded when it ends."""
+
+    dice: Random
+    fates: Mapping[str, Outcome]
+    seats: Seats
+    now: datetime = NOW
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    drilled: dict[str, list[datetime]] = field(default_factory=dict)
+    most_at_once: int = 0
+    running: dict[str, HeavyKind] = field(default_factory=dict)
+    looking: set[str] = field(default_factory=set)
+    _ends: list[tuple[datetime, int, str, Heavy | None]] = field(default_factory=list)
+    _count: Iterable[int] = field(default_factory=count)
+
+    def live_for(self, length: timedelta, work_s: tuple[float, float], asked: str | None = None) -> None:
+        self.evidence = {path: unknown(self.now) for path in self.fates}
+        self.drilled = {path: [self.now] for path in self.fates}
+        end = self.now + length
+        while self.now < end:
+            self._begin(work_s, [asked] if asked is not None else [])
+            self.most_at_once = max(self.most_at_once, len(self.running))
+            self._tick()
+
+    def _begin(self, work_s: tuple[float, float], asked: list[str]) -> None:
+        subjects = {path: Subject(evidence, POLICY) for path, evidence in self.evidence.items()}
+        busy = Busy(frozenset(self.looking), frozenset(self.running))
+        work = due(subjects, self.now, seats=self.seats, busy=busy, requested=asked)
+        for path in work.looks:
+            self.looking.add(path)
+            self._end_in(self.dice.uniform(0.1, 3), path, None)
+        for heavy in work.heavy:
+            assert heavy.path not in self.running
+            self.running[heavy.path] = heavy.kind
+            self._end_in(self.dice.uniform(*work_s), heavy.path, heavy)
+
+    def _end_in(self, length_s: float, path: str, heavy: Heavy | None) -> None:
+        heapq.heappush(self._ends, (self.now + timedelta(seconds=length_s), next(iter(self._count)), path, heavy))
+
+    def _tick(self) -> None:
+        """On to the next thing that ends, or by half a minute."""
+        self.now = min([self.now + timedelta(seconds=30), *(at for at, *_ in self._ends[:1])])
+        while self._ends and self._ends[0][0] <= self.now:
+            _, _, path, heavy = heapq.heappop(self._ends)
+            if heavy is None:
+                self.looking.discard(path)
+                still = live(self.now, modified_at=NOW)
+                self.evidence[path] = self.evidence[path].after_sighting(still, seen(self.now)).after_live(still)
+            else:
+                del self.running[path]
+                self.evidence[path] = self._ended(path, heavy)
+
+    def _ended(self, path: str, heavy: Heavy) -> Evidence:
+        if heavy.kind is HeavyKind.DATABASE_CHECK:
+            check = (
+                database_check(self.now)
+                if self.fates[path] is Outcome.PASSED
+                else could_not_check("check_old", self.now)
+            )
+            return self.evidence[path].after_database_check(check)
+        self.drilled[path].append(self.now)
+        outcome = self.fates[path]
+        reason = None if outcome is Outcome.PASSED else "timeout"
+        return self.evidence[path].after_drill(drill(self.now, outcome, reason, check=heavy.check))
+
+    def longest_wait(self, path: str) -> timedelta:
+        times = [*self.drilled[path], self.now]
+        return max(later - earlier for earlier, later in pairwise(times))
+
+
+@given(st.integers(0, 10**6), st.lists(st.sampled_from(Outcome), min_size=1, max_size=6), st.integers(1, 2))
+@settings(deadline=None, max_examples=12)
+def test_every_database_is_drilled_in_time_whatever_becomes_of_the_others(
+    seed: int, fates: list[Outcome], seats: int
+) -> None:
+    life = Life(Random(seed), {f"/data/{number}.db": fate for number, fate in enumerate(fates)}, Seats(2, seats))
+    life.live_for(timedelta(hours=14), work_s=(5, 120))
+    assert life.most_at_once <= seats
+    for path in life.fates:
+        assert life.longest_wait(path) < POLICY.drill_every + timedelta(minutes=45), path
+
+
+def test_databases_that_never_pass_cannot_keep_the_one_seat_from_the_others() -> None:
+    fates = {f"/data/{number}.db": Outcome.INCONCLUSIVE for number in range(6)} | {"/data/good.db": Outcome.PASSED}
+    life = Life(Random(1), fates, Seats(2, 1))
+    life.live_for(timedelta(hours=20), work_s=(200, 600))
+    assert life.longest_wait("/data/good.db") < POLICY.drill_every + 2 * HOUR
+
+
+def test_with_too_few_seats_all_wait_about_equally() -> None:
+    life = Life(Random(2), {f"/data/{number}.db": Outcome.PASSED for number in range(8)}, Seats(2, 1))
+    life.live_for(timedelta(hours=30), work_s=(3000, 3600))  # a round of drills and checks takes 15 hours
+    rounds = Counter(len(times) for times in life.drilled.values())
+    assert max(rounds) - min(rounds) <= 1, rounds
+
+
+# When
+
+
+def test_what_is_new_is_looked_at_at_once_and_drilled_once_it_can_be_restored() -> None:
+    assert plan({"a": unknown()}).looks == ("a",)
+    assert plan({"a": unknown()}).heavy == ()
+    shown = unknown().after_sighting(live(), seen())
+    first = plan({"a": shown}, heavy=1).heavy
+    assert first == (Heavy("a", HeavyKind.DRILL, CheckKind.QUICK, LONG_AGO),)
+
+
+def test_a_drill_that_somebody_asked_for_runs_even_where_nothing_was_listed() -> None:
+    (begun,) = plan({"a": unknown()}, requested=["a"]).heavy
+    assert begun.kind is HeavyKind.DRILL
+
+
+@pytest.mark.parametrize("result", [each for each in LookResult if each is not LookResult.OK])
+def test_no_drill_is_due_while_the_replica_cannot_be_listed(result: LookResult) -> None:
+    assert drill_due_at(healthy().after_sighting(live(), looked(result)), POLICY) is None
+
+
+def test_looks_follow_each_other_more_quickly_while_the_database_changes() -> None:
+    still = healthy()
+    assert look_due_at(still, POLICY) == NOW + POLICY.look_every
+    assert look_due_at(still.after_live(live(frames=9)), POLICY) == NOW + timedelta(seconds=40)
+
+
+def test_a_new_database_is_looked_at_every_two_seconds_until_its_first_backup() -> None:
+    nothing = unknown().after_sighting(live(), looked(LookResult.NO_BACKUP))
+    assert look_due_at(nothing, POLICY) == NOW + timedelta(seconds=2)
+    old = replace(nothing, first_seen_at=ago(minutes=3))
+    assert look_due_at(old, POLICY) == NOW + timedelta(seconds=40)
+
+
+def failing(times: int, took: timedelta = timedelta(seconds=2)) -> Evidence:
+    evidence = unknown().after_sighting(live(), seen())
+    for _ in range(times):
+        evidence = evidence.after_drill(drill(NOW, Outcome.INCONCLUSIVE, "timeout", started_at=NOW - took))
+    return evidence
+
+
+@pytest.mark.parametrize(
+    ("times", "rest"),
+    [(1, MINUTE), (2, 2 * MINUTE), (3, 4 * MINUTE), (8, 128 * MINUTE), (10, 6 * HOUR), (99, 6 * HOUR)],
+)
+def test_what_did_not_pass_is_tried_again_soon_and_then_ever_more_slowly(times: int, rest: timedelta) -> None:
+    assert drill_due_at(failing(times), POLICY) == NOW + rest
+
+
+def test_long_work_rests_longer_before_it_is_repeated() -> None:
+    assert drill_due_at(failing(1, took=timedelta(minutes=30)), POLICY) == NOW + 5 * HOUR
+    slow = healthy().after_database_check(replace(could_not_check("check_old"), seconds=1800))
+    assert database_check_due_at(slow, POLICY) == NOW + 5 * HOUR
+    quick = healthy().after_database_check(could_not_check("unreadable"))
+    assert database_check_due_at(quick, POLICY) == NOW + MINUTE
+
+
+def test_a_pass_rests_for_drill_every_and_production_for_its_own_interval() -> None:
+    assert drill_due_at(healthy(), POLICY) == NOW + POLICY.drill_every
+    assert database_check_due_at(healthy(), POLICY) == NOW + POLICY.database_check_every
+    assert database_check_due_at(unknown(), POLICY) is None
+    assert database_check_due_at(unknown().after_live(live(file_id=None)), POLICY) is None
+
+
+@pytest.mark.parametrize(
+    "migrated", [uncounted(schema_digest="d2"), uncounted(schema_version=None), uncounted(application_id=8)]
+)
+def test_a_migration_is_drilled_soon_once_the_replica_has_moved_on(migrated: Content) -> None:
+    evidence = healthy().after_content(migrated, None)
+    assert drill_due_at(evidence, POLICY) == NOW + POLICY.drill_every, "the same position would come out the same"
+    moved = evidence.after_sighting(live(txid=43, captures=(capture(43),)), seen(shown=listing(txid=43)))
+    assert drill_due_at(moved, POLICY) == NOW + MINUTE
+    blind = moved.after_content(None, "not the app's user")
+    assert drill_due_at(blind, POLICY) == NOW + POLICY.drill_every, "an old reading of production says nothing"
+
+
+# Which check
+
+
+def test_the_first_drill_is_quick_and_the_audit_comes_next() -> None:
+    assert drill_kind(unknown(), POLICY, NOW) is CheckKind.QUICK
+    assert drill_kind(unknown().after_drill(drill()), POLICY, NOW) is CheckKind.FULL
+    audited = unknown().after_drill(audit())
+    assert drill_kind(audited, POLICY, NOW) is CheckKind.QUICK
+    assert drill_kind(audited, POLICY, NOW + POLICY.audit_every) is CheckKind.FULL
+    assert drill_kind(audited, POLICY, ago(days=1)) is CheckKind.FULL, "an audit from the future is none"
+
+
+def test_an_audit_that_does_not_end_gives_way_to_a_quick_drill() -> None:
+    proved = unknown().after_drill(drill())
+    cut = proved.after_drill(drill(NOW, Outcome.INCONCLUSIVE, "timeout", check=CheckKind.FULL))
+    assert drill_kind(cut, POLICY, NOW) is CheckKind.QUICK
+    assert drill_kind(cut.after_drill(drill()), POLICY, NOW) is CheckKind.FULL
+
+
+def test_what_integrity_check_found_is_looked_at_with_integrity_check_again() -> None:
+    failed = healthy().after_drill(drill(NOW, Outcome.FAILED, "db_corrupt", check=CheckKind.FULL))
+    assert drill_kind(failed, POLICY, NOW) is CheckKind.FULL
+    assert drill_kind(failed.after_drill(drill()), POLICY, NOW) is CheckKind.FULL
