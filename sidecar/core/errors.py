@@ -5,6 +5,7 @@ SidecarError                       exit
 ├ EnvironmentProblem                 2   the machine is not set up: no binary, port taken, foreign state directory
 ├ LitestreamError                    3   a command of Litestream's failed; `.reason` is a word of the contract
 ├ Unreadable                         3   the live database may not or cannot be opened
+├ UnsoundCopy                        3   SQLite met damage in a restored copy after a check had let it pass
 ├ ScratchFull                        3   too little room to restore
 ├ Stopped                            3   the daemon was told to stop while the work ran
 └ Overdue                            3   the work's deadline passed
@@ -71,6 +72,14 @@ class LitestreamError(SidecarError):
 
 class Unreadable(SidecarError):
     """The live database may not be opened safely, or SQLite cannot open it. Never a statement about damage."""
+
+
+class UnsoundCopy(SidecarError):
+    """SQLite met damage in a file that nobody writes; `said` is its word."""
+
+    def __init__(self, name: str, said: str) -> None:
+        super().__init__(f"{name}: {said}", "run a drill with integrity_check (`verify --full`)")
+        self.said = said
 
 
 class ScratchFull(SidecarError):

@@ -10,8 +10,10 @@ from datetime import datetime
 from enum import Enum
 
 from sidecar.core.model import (
+    Capture,
     CheckKind,
     Claim,
+    ClaimSource,
     Content,
     DatabaseCheck,
     Drill,
@@ -68,7 +70,8 @@ class Evidence:
 
     `covered_at`: every commit up to this instant is known to have reached the replica. `covered_state` is the
     fingerprint of the live files that were covered then, so that an idle database stays covered without another listing.
-    `replaced_at`: when another file was first seen at the database's path, until Litestream has captured that file.
+    `replaced_at`: when another file was first seen at the database's path, until Litestream has captured that file;
+    `replaced_after`: when the file before it was last seen.
     """
 
     first_seen_at: datetime
@@ -80,6 +83,7 @@ class Evidence:
     covered_live: LiveState | None = None
     file_id: FileId | None = None
     replaced_at: datetime | None = None
+    replaced_after: datetime | None = None
     content: Content | None = None  # production's, by SQLite
     content_error: str | None = None
     last_drill: Drill | None = None
@@ -110,14 +114,15 @@ class Evidence:
         if live.file_id is not None:
             if self.file_id is None:
                 grown = replace(grown, file_id=live.file_id)
-            elif self.file_id != live.file_id:
+            elif self.file_id.inode != live.file_id.inode:  # a device's number may change when it is mounted again
                 # What SQLite said was said of another file.
                 grown = replace(
                     grown, file_id=live.file_id, replaced_at=live.read_at,
+                    replaced_after=self.live.read_at if self.live is not None else self.first_seen_at,
                     content=None, content_error=None, database_check=None, database_found=None,
                 )  # fmt: skip
-        if grown.replaced_at is not None and _captured_since(live, grown.replaced_at):
-            grown = replace(grown, replaced_at=None)
+        if _captured_since(grown, live):
+            grown = replace(grown, replaced_at=None, replaced_after=None)
         idle = self.covered_live is not None and self.covered_live.fingerprint == live.fingerprint
         if idle and live.error is None:
             grown = replace(grown, covered_at=live.read_at)
@@ -138,7 +143,7 @@ class Evidence:
             return grown
         grown = replace(grown, listing=listing)
         capture = live.capture
-        all_of_it = capture is not None and listing.position.covers(capture.position)
+        all_of_it = capture is not None and grown.replaced_at is None and _holds(listing, capture)
         covered = all_of_it and coverage(live) is Coverage.COVERED
         covered_at, before = live.read_at if covered else _time_of(listing, live), self.listing
         # What was covered stays so while the replica loses nothing: after hours of rest the local file at the listed
@@ -193,13 +198,34 @@ class Evidence:
         return self.live.fingerprint != self.covered_live.fingerprint
 
 
-def _captured_since(live: LiveState, since: datetime) -> bool:
-    """Whether Litestream has captured from a WAL of the file that stands at the path now.
+def _holds(listing: Listing, capture: Capture) -> bool:
+    """Whether the replica has all that Litestream had captured.
 
-    A capture from before `since` is of the file before, also where SQLite goes on with that file's WAL and all seems covered.
+    A listing of 0.3 says where its newest WAL segment begins and not where it ends. Where it begins before the last commit, its
+    time decides, in whole seconds as listed: it was written after the last commit was captured, so it holds it.
     """
-    capture = live.capture
-    return capture is not None and capture.at >= since and coverage(live) is Coverage.COVERED
+    if listing.position.covers(capture.position):
+        return True
+    listed, local = listing.position, capture.position
+    same_wal = bool(local.generation) and (listed.generation, listed.index) == (local.generation, local.index)
+    return same_wal and listing.at >= capture.at.replace(microsecond=0)
+
+
+def _captured_since(known: Evidence, live: LiveState) -> bool:
+    """Whether Litestream has, since the file was replaced, captured from the file that stands at the path now.
+
+    A Litestream that runs on joins the new file's WAL to the old file it has open: all seems covered, and a restore brings
+    neither. So a Litestream that can be asked must have started since; otherwise a capture from after the change must do.
+    """
+    capture, claim = live.capture, known.claim
+    if known.replaced_at is None or capture is None or coverage(live) is not Coverage.COVERED:
+        return False
+    if claim is None:
+        return False
+    if claim.source is ClaimSource.NONE or (claim.up and claim.started_at is None):
+        return capture.at >= known.replaced_at
+    since = known.replaced_after or known.replaced_at
+    return claim.up and claim.started_at is not None and since < claim.started_at <= capture.at
 
 
 def _time_of(listing: Listing, live: LiveState) -> datetime:
@@ -209,8 +235,9 @@ def _time_of(listing: Listing, live: LiveState) -> datetime:
     position is older than all local files, so are the commits it holds; the replica's own clock (upload time on object stores)
     can only lower that. Never later than the moment before the listing.
     """
-    contained = next((each.at for each in live.captures if listing.position.covers(each.position)), None)
+    captures = [each for each in live.captures if each.at <= live.read_at]  # one from the future proves nothing
+    contained = next((each.at for each in captures if listing.position.covers(each.position)), None)
     if contained is not None:
-        return min(contained, live.read_at)
+        return contained
     oldest = min((each.at for each in live.captures), default=live.read_at)
     return min(listing.last_at or listing.at, oldest, live.read_at)

@@ -137,10 +137,10 @@ def _overlap(ordered: Iterable[ReplicaFile]) -> str | None:
 
 def _wal_chain(files: tuple[ReplicaFile, ...]) -> Chain:
     snapshots = [each for each in files if each.level == SNAPSHOT_LEVEL]
-    offsets: dict[int, set[int]] = defaultdict(set)
+    offsets: dict[int, dict[int, Position]] = defaultdict(dict)
     for each in files:
         if each.level != SNAPSHOT_LEVEL:
-            offsets[each.first.index].add(each.first.offset)
+            offsets[each.first.index][each.first.offset] = each.last
     generation = files[0].first.generation
     headless = min((index for index, found in offsets.items() if 0 not in found), default=None)
     snapshot = max(snapshots, key=lambda each: (each.last.index, each.at), default=None)
@@ -158,7 +158,7 @@ def _wal_chain(files: tuple[ReplicaFile, ...]) -> Chain:
             return Chain(snapshot, reachable, f"WAL index {index:08x} of generation {generation} is missing", None)
         if index == headless:
             return Chain(snapshot, reachable, _headless(generation, index), None)
-        reachable = Position(generation, index, max(offsets[index]))
+        reachable = max(offsets[index].values(), key=_order)
     return Chain(snapshot, reachable, None, None)
 
 

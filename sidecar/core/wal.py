@@ -13,6 +13,7 @@ from sidecar.core.model import WalIndex
 
 INDEX_BYTES = 96  # two copies of the 48-byte header
 WAL_HEADER_BYTES = 32
+FRAME_HEADER_BYTES = 24
 _COPY_BYTES = INDEX_BYTES // 2
 _VERSION = 3007000
 # Native byte order: version, unused, change counter, initialised, checksums big-endian, page size, mxFrame, pages, checksum of the
@@ -68,6 +69,11 @@ def parse_wal_header(data: bytes) -> WalHeader | None:
     if magic not in _MAGICS or page_size not in _PAGE_SIZES:
         return None
     return WalHeader(page_size, checkpoints, salts)
+
+
+def is_commit(frame_header: bytes) -> bool:
+    """Whether a frame ends a transaction: then it says how many pages the database has after it."""
+    return any(frame_header[4:8])
 
 
 def parse_shadow_name(name: str) -> int | None:

@@ -19,6 +19,7 @@ from tests.core.evidences import (
     ago,
     audit,
     capture,
+    claim,
     content,
     could_not_check,
     database_check,
@@ -297,8 +298,11 @@ def test_a_file_that_was_replaced_must_be_read_and_checked_anew() -> None:
     replaced = GOOD.after_live(other)
     assert finding("database", replaced).reason is Reason.CHECK_OLD
     assert finding("schema", replaced).reason is Reason.VERSION_UNKNOWN
-    captured = replaced.after_live(
-        live(NOW + timedelta(seconds=5), 43, file_id=FileId(8, 2002), captures=(capture(43),))
+    restarted = replaced.after_claim(claim(NOW, started_at=NOW + timedelta(seconds=1)))
+    captured = restarted.after_live(
+        live(
+            NOW + timedelta(seconds=5), 43, file_id=FileId(8, 2002), captures=(capture(43, NOW + timedelta(seconds=2)),)
+        )
     )
     assert finding("identity", captured).reason is not Reason.FILE_REPLACED
     assert not judge(captured, Policy(), ROOM, NOW).ready

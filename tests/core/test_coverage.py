@@ -11,7 +11,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sidecar.core.evidence import Coverage, Evidence, coverage
-from sidecar.core.model import Capture, FileId, Listing, LiveState, LookResult, Position, Sighting, WalIndex
+from sidecar.core.model import (
+    Capture,
+    Claim,
+    ClaimSource,
+    FileId,
+    Listing,
+    LiveState,
+    LookResult,
+    Position,
+    Sighting,
+    WalIndex,
+)
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PAGE = 4096
@@ -130,7 +141,8 @@ def test_a_clock_that_runs_ahead_proves_nothing_beyond_the_reading() -> None:
     ],
 )  # fmt: skip
 def test_a_replaced_file_counts_as_replaced_until_it_is_captured(what: str, after: LiveState, replaced: bool) -> None:  # noqa: FBT001 - a column of the table
-    before = Evidence(first_seen_at=NOON).after_live(live(index(7), capture(1, 7), read=5))
+    nobody_to_ask = Evidence(first_seen_at=NOON).after_claim(Claim(NOON, ClaimSource.NONE))
+    before = nobody_to_ask.after_live(live(index(7), capture(1, 7), read=5))
     seen = before.after_live(replace(after, read_at=at(10), captures=after.captures[-1:] if replaced else ()))
     assert seen.replaced_at == at(10)
     assert (seen.after_live(after).replaced_at is not None) is replaced, what

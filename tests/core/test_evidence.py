@@ -16,6 +16,7 @@ from tests.core.evidences import (
     ago,
     audit,
     capture,
+    claim,
     content,
     could_not_check,
     database_check,
@@ -137,10 +138,13 @@ def test_a_replaced_file_is_said_until_litestream_has_captured_it() -> None:
     replaced = healthy().after_live(uncaptured)
     assert replaced.replaced_at == SOON
     assert replaced.after_live(replace(uncaptured, read_at=SOON + timedelta(hours=9))).replaced_at == SOON
-    captured = live(SOON + timedelta(hours=9), 43, 2, file_id=other, captures=(capture(43, SOON, 2),))
+    later = SOON + timedelta(hours=2)
+    captured = live(SOON + timedelta(hours=9), 43, 2, file_id=other, captures=(capture(43, later, 2),))
     assert captured.wal_index is not None
     assert captured.wal_index.salts == SALTS
-    assert replaced.after_live(captured).replaced_at is None
+    assert replaced.after_live(captured).replaced_at == SOON, "a Litestream that runs on still has the old file open"
+    restarted = replaced.after_claim(claim(later, started_at=SOON + timedelta(hours=1)))
+    assert restarted.after_live(captured).replaced_at is None
 
 
 def test_what_was_read_of_the_old_file_does_not_speak_for_the_new_one() -> None:

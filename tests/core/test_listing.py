@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.listing import chain, reduce
@@ -153,6 +153,7 @@ def reach(files: list[ReplicaFile]) -> tuple[int, int]:
     return (-1, -1) if position is None else (position.index, position.offset)
 
 
+@settings(deadline=None)  # a busy machine is no counterexample
 @given(replicas, st.data())
 def test_losing_a_file_never_lets_a_restore_get_further(files: list[ReplicaFile], data: st.DataObject) -> None:
     lost = data.draw(st.integers(0, len(files) - 1))
@@ -166,6 +167,7 @@ def test_losing_a_file_never_lets_a_restore_get_further(files: list[ReplicaFile]
     assert reach(kept) <= reach(files)
 
 
+@settings(deadline=None)  # a busy machine is no counterexample
 @given(replicas, st.randoms(use_true_random=False))
 def test_the_order_of_the_listing_does_not_matter(files: list[ReplicaFile], random: object) -> None:
     shuffled = sorted(files, key=lambda _: random.random())  # type: ignore[attr-defined] # hypothesis's Random
@@ -173,6 +175,7 @@ def test_the_order_of_the_listing_does_not_matter(files: list[ReplicaFile], rand
     assert (one.position, one.reachable, one.gap, one.at) == (other.position, other.reachable, other.gap, other.at)
 
 
+@settings(deadline=None)  # a busy machine is no counterexample
 @given(replicas)
 def test_reachable_never_lies_past_the_newest_and_a_gap_is_said_exactly_where_it_falls_short(
     files: list[ReplicaFile],
@@ -185,6 +188,7 @@ def test_reachable_never_lies_past_the_newest_and_a_gap_is_said_exactly_where_it
     assert sum(found.files.values()) == len(files)
 
 
+@settings(deadline=None)  # a busy machine is no counterexample
 @given(st.lists(ltx_files, min_size=1, max_size=14))
 def test_the_sweep_equals_trying_every_step(files: list[ReplicaFile]) -> None:
     """The plain reading of Litestream's planner: while any file extends what is reached, take the furthest."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.checks import Judged, judge
@@ -108,6 +108,7 @@ def test_a_passed_drill_of_the_same_database_never_worsens_an_answer(evidence: E
 def test_a_good_look_never_worsens_an_answer(evidence: Evidence) -> None:
     file_id = evidence.file_id or live().file_id
     still = live(NOW, file_id=file_id)
+    assume(evidence.after_live(still).replaced_at is None)  # what Litestream sends then is not what stands at the path
     before = judge(evidence.after_live(still), POLICY, ROOM, NOW)
     after = judge(evidence.after_sighting(still, seen(NOW)).after_live(still), POLICY, ROOM, NOW)
     not_worse(before, after)

@@ -1,0 +1,1 @@
+"""The touching floor: one technology a module. Adapters never import each other, `process` excepted."""

@@ -1,0 +1,222 @@
+"""Reads what the local files say of a database: where production's last commit ends, and how far Litestream has captured.
+
+A reading is a few stats, 96 bytes of `-shm` and the headers of Litestream's newest local files, each header read once. SQLite is
+not involved and nothing is locked. Production is read before Litestream's files, so a capture that reaches the committed end
+proves that everything committed before `read_at` is captured.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sidecar.core import ltx, wal
+from sidecar.core.errors import SidecarError
+from sidecar.core.model import Capture, Database, FileId, LiveState, Position, WalIndex
+from sidecar.core.ports import Clock
+
+Read = Callable[[Path, int, int], bytes]
+"""`(path, size, offset)` to at most `size` bytes. Raises OSError. Production's files go through it, since closing a descriptor
+of theirs drops the locks of every SQLite connection in this process."""
+
+INDEX_TRIES = 5  # a writer replaces the index's header within microseconds
+FRAMES_MAX = 65_536  # of one transaction in 0.3's shadow WAL: 256 MB of pages, a tenth of a second of reading, once
+DENSE = 16  # of the newest captures every one is kept, of older ones every second, fourth, eighth, …
+DATABASES_MAX = 10_000  # what is remembered of databases that left the fleet is bounded too
+# A folder written this recently may be written again without its mtime changing: the kernel's clock for files ticks every 4 ms,
+# that of FAT and some network file systems every 2 s.
+SETTLED = timedelta(seconds=3)
+_GENERATION = re.compile(r"[0-9a-f]{16}")
+
+_Stamp = tuple[int, int, int, int]  # device, inode, mtime (ns), size: equal as long as a file is the same and unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """What was found in Litestream's folder: reused while `folder` is unchanged, header by header otherwise."""
+
+    folder: _Stamp
+    settled: bool
+    captures: tuple[Capture, ...] = ()
+    stamps: tuple[_Stamp, ...] = ()
+
+
+class LiveFiles:
+    """Satisfies `ports.LiveReader`. Safe to share between threads: what it remembers is replaced, never changed."""
+
+    def __init__(self, read: Read, clock: Clock) -> None:
+        self._read, self._clock = read, clock
+        self._known: dict[str, _Local] = {}
+
+    def read(self, database: Database) -> LiveState:
+        """One reading, dated by the clock at its start. Never raises: `error` names each file that could not be read."""
+        read_at = self._clock.now()
+        errors: list[str] = []
+        main = _stat(database.path, errors)
+        log = _stat(f"{database.path}-wal", errors)
+        index = self._index(database.path, errors) if main is not None else None
+        captures = self._captures(database, read_at, errors)
+        mtimes = [each.st_mtime_ns for each in (main, log) if each is not None]
+        return LiveState(
+            read_at=read_at,
+            file_id=FileId(main.st_dev, main.st_ino) if main is not None else None,
+            size_bytes=main.st_size if main is not None else 0,
+            wal_bytes=log.st_size if log is not None else 0,
+            modified_at=_instant(max(mtimes)) if main is not None else None,
+            wal_index=index,
+            captures=captures,
+            error="; ".join(errors) or None,
+        )
+
+    def _index(self, path: str, errors: list[str]) -> WalIndex | None:
+        name = Path(f"{path}-shm")
+        try:
+            for _ in range(INDEX_TRIES):
+                data = self._read(name, wal.INDEX_BYTES, 0)
+                index = wal.parse_index(data)
+                if index is not None or not any(data):
+                    return index  # empty or all zeros: nobody has read or written through it yet
+        except FileNotFoundError:
+            return None
+        except (OSError, SidecarError) as error:
+            errors.append(_sentence(name, error))
+            return None
+        errors.append(f"{name}: holds no complete WAL index")
+        return None
+
+    def _captures(self, database: Database, read_at: datetime, errors: list[str]) -> tuple[Capture, ...]:
+        meta = Path(database.meta_path)
+        known = self._known.get(database.path)
+        try:
+            level0 = meta / "ltx" / "0"
+            found = _level0(level0, known, read_at) if level0.exists() else _shadow(meta, known)
+        except FileNotFoundError:
+            found = None  # Litestream has not begun, or is just beginning anew
+        except OSError as error:
+            errors.append(_sentence(Path(error.filename or meta), error))
+            found = None
+        if found is None:
+            self._known.pop(database.path, None)
+            return ()
+        if len(self._known) >= DATABASES_MAX:
+            self._known.clear()
+        self._known[database.path] = found
+        return found.captures
+
+
+def _level0(folder: Path, known: _Local | None, now: datetime) -> _Local:
+    """Litestream 0.5: headers of level-0 files, newest first. Raises OSError."""
+    mark = _stamp(os.stat(folder))  # noqa: PTH116 - Path.stat costs twice as much, a thousand times a pulse
+    if known is not None and known.settled and known.folder == mark:
+        return known
+    before = dict(zip(known.stamps, known.captures, strict=True)) if known is not None else {}
+    captures: list[Capture] = []
+    stamps: list[_Stamp] = []
+    for path in _sample(folder):
+        with suppress(FileNotFoundError, ValueError):  # removed by retention since, or damaged: a drill's business
+            stamp = _stamp(os.stat(path))  # noqa: PTH116 - as above
+            captures.append(before.get(stamp) or _capture(path))
+            stamps.append(stamp)
+    settled = now - _instant(mark[2]) > SETTLED
+    return _Local(mark, settled, tuple(captures), tuple(stamps))
+
+
+def _capture(path: str) -> Capture:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        return ltx.parse_header(file.read(ltx.HEADER_BYTES)).capture
+
+
+def _sample(folder: Path) -> Iterable[str]:
+    """The newest files, ever fewer of the older ones, and the oldest; newest first.
+
+    However far behind a replica is, a file stands near its position, and the same files are chosen again next time.
+    """
+    names = sorted((each for each in os.listdir(folder) if each.endswith(".ltx")), reverse=True)  # noqa: PTH208 - as above
+    for age, name in enumerate(names):
+        step = 1 if age < DENSE else 1 << ((age * 2 // DENSE).bit_length() - 1)
+        txids = ltx.parse_name(name)
+        if txids is not None and (txids[1] % step == 0 or age == len(names) - 1):
+            yield f"{folder}/{name}"
+
+
+def _shadow(meta: Path, known: _Local | None) -> _Local | None:
+    """Litestream 0.3: the current generation's shadow WAL, and the ends it was seen to have before. Raises OSError."""
+    generation = (meta / "generation").read_text(errors="replace").strip()
+    if not _GENERATION.fullmatch(generation):
+        return None
+    folder = meta / "generations" / generation / "wal"
+    with os.scandir(folder) as entries:
+        indexes = sorted((i, each.path) for each in entries if (i := wal.parse_shadow_name(each.name)) is not None)
+    seen = known.captures if known is not None else ()
+    before = {(each.position.index, each.salts, each.wal_end): each for each in seen}
+    found: list[Capture] = []
+    for index, path in indexes[-DENSE:]:
+        with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+            header = wal.parse_wal_header(file.read(wal.WAL_HEADER_BYTES))
+            status = os.fstat(file.fileno())
+            if header is not None:
+                same = before.get((index, header.salts, status.st_size))
+                start = same.position.offset if same else _last_commit(file.fileno(), status.st_size, header.page_size)
+                position = Position(generation, index, start)
+                found.append(Capture(position, _instant(status.st_mtime_ns), header.salts, status.st_size, None))
+    newest = max((each.position.index for each in found), default=0)
+    # A shadow WAL file keeps only its newest end; the ends seen earlier date the positions in between.
+    ends = {each.position: each for each in seen if each.position.generation == generation}
+    ends |= {each.position: each for each in found}
+    history = sorted(
+        (each for each in ends.values() if each.position.index <= newest),
+        key=lambda each: (each.position.index, each.position.offset),
+        reverse=True,
+    )
+    if len(history) > DENSE * 4:
+        history = history[: DENSE * 2] + history[DENSE * 2 :: 2]
+    return _Local((0, 0, 0, 0), settled=False, captures=tuple(history), stamps=((0, 0, 0, 0),) * len(history))
+
+
+def _last_commit(descriptor: int, size: int, page_size: int) -> int:
+    """Where the last transaction of a shadow WAL begins: by then a replica's newest segment begins where it holds all of it.
+
+    A listing of 0.3's names segments by where they begin, and a segment holds at least one whole transaction. Of a transaction
+    larger than `FRAMES_MAX` a later offset is taken, which a replica is only seen to cover with the next commit.
+    """
+    frame = wal.FRAME_HEADER_BYTES + page_size
+    count = (size - wal.WAL_HEADER_BYTES) // frame
+    if count <= 0:
+        return 0
+    first = count - 1
+    while first > max(count - FRAMES_MAX, 0):
+        at = wal.WAL_HEADER_BYTES + (first - 1) * frame
+        if wal.is_commit(os.pread(descriptor, wal.FRAME_HEADER_BYTES, at)):
+            break
+        first -= 1
+    return wal.WAL_HEADER_BYTES + first * frame
+
+
+def _stat(path: str, errors: list[str]) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116 - as above
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        errors.append(_sentence(Path(path), error))
+        return None
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _instant(nanoseconds: int) -> datetime:
+    return datetime.fromtimestamp(nanoseconds // 1000 / 1_000_000, UTC)
+
+
+def _sentence(path: Path, error: OSError | SidecarError) -> str:
+    """One plain sentence; the adapter that read for us may have made one already."""
+    if isinstance(error, SidecarError):
+        return error.message
+    return f"{path}: {(error.strerror or str(error)).lower()}"

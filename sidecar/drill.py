@@ -1,0 +1,257 @@
+"""Drills: restore the newest recovery point to scratch and ask SQLite whether it is sound.
+
+A drill never raises for what it was sent to find. Damage is failed; anything that kept us from finding out is
+inconclusive, which neither refreshes the proof nor claims damage; being told to stop is aborted. This module is the only
+place where errors become outcomes (`_OUTCOMES`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from uuid import uuid4
+
+from sidecar.core.case import room_for
+from sidecar.core.errors import LitestreamError, Overdue, ScratchFull, SidecarError, Stopped, UnsoundCopy
+from sidecar.core.finding import Reason
+from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome
+from sidecar.core.policy import Policy
+from sidecar.core.ports import Clock, Integrity, LiveReader, Plan, Progress, ReplicaReader, ScratchSpace
+
+COMPRESSION_MAX = 4  # how many times larger than its backup files a database is taken to be when its size is not known
+
+log = logging.getLogger("sidecar.drill")
+
+# What a restore says about the backup itself. Every other reason says only that we could not find out.
+_PROVES_DAMAGE = {
+    "file_corrupt": Reason.FILE_CORRUPT,
+    "file_missing": Reason.FILE_MISSING,
+    "no_backup": Reason.FILE_MISSING,
+}
+_KEPT_US_OUT = {
+    "timeout": Reason.TIMEOUT,
+    "scratch_full": Reason.SCRATCH_FULL,
+    "raced": Reason.RACED,
+}
+
+
+class Found(Exception):
+    """The copy is not good: what the drill was sent to find."""
+
+    def __init__(self, reason: Reason, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.hint = reason, message, hint
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to drill and how."""
+
+    database: Database
+    policy: Policy
+    check: CheckKind = CheckKind.QUICK
+    id: str = ""
+    keep: Path | None = None  # move the checked copy here instead of removing it
+
+
+def new_id() -> str:
+    """A drill's id."""
+    return uuid4().hex[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Driller:
+    """Drills one database at a time per call; safe to share between threads."""
+
+    replica: ReplicaReader
+    live: LiveReader  # tells the expected size and page count, where the live database is in reach
+    integrity: Integrity
+    scratch: ScratchSpace
+    clock: Clock
+
+    def run(self, order: Order, *, stop: Event, progress: Progress) -> Drill:
+        """One drill, from plan to an empty scratch room."""
+        deadline = self.clock.monotonic() + order.policy.drill_timeout.total_seconds()
+        started = self.clock.now()
+        blank = Drill(
+            id=order.id or new_id(), outcome=Outcome.INCONCLUSIVE, reason=None, message="", hint="", position=None,
+            started_at=started, finished_at=started, check=order.check, litestream_version=self.replica.version,
+        )  # fmt: skip
+        attempt = _Attempt(self, order, blank, deadline, stop, progress)
+        try:
+            attempt.run()
+        except (Found, SidecarError) as error:
+            attempt.drill = _concluded(attempt.drill, error)
+        except OSError as error:
+            attempt.drill = _kept_out(attempt.drill, error)
+        except Exception as error:  # what nobody foresaw must not be drilled again and again without a trace
+            log.exception("a drill failed in a way that nobody foresaw")
+            attempt.drill = replace(
+                attempt.drill,
+                reason=Reason.RESTORE_FAILED.value,
+                message=f"the drill itself failed: {type(error).__name__}",
+                hint="look at the sidecar's log, and report it",
+            )
+        return replace(
+            attempt.drill,
+            finished_at=self.clock.now(),
+            plan_seconds=attempt.spent.get("plan"),
+            restore_seconds=attempt.spent.get("restore"),
+            check_seconds=attempt.spent.get("check"),
+        )
+
+
+class _Attempt:
+    """One drill under way; `drill` grows as stages end, so that a failure keeps what was measured before it."""
+
+    def __init__(
+        self, house: Driller, order: Order, blank: Drill, deadline: float, stop: Event, progress: Progress
+    ) -> None:
+        self.house, self.order, self.drill = house, order, blank
+        self.deadline, self.stop, self.progress = deadline, stop, progress
+        self.spent: dict[str, float] = {}
+
+    def left_s(self) -> float:
+        left = self.deadline - self.house.clock.monotonic()
+        if left <= 0:
+            raise Overdue(
+                f"the drill took longer than policy.drill-timeout ({self.order.policy.drill_timeout})",
+                "raise policy.drill-timeout, or look at why the store or the disk is slow",
+            )
+        return left
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        began = self.house.clock.monotonic()
+        try:
+            yield
+        finally:
+            spent = round(self.house.clock.monotonic() - began, 4)
+            self.spent[stage] = spent
+
+    def plan(self) -> Plan:
+        self.progress("plan", 0, None)
+        with self.timed("plan"):
+            plan = self.house.replica.plan(self.order.database, timeout_s=self.left_s(), stop=self.stop)
+        self.drill = replace(self.drill, position=plan.position)
+        self.live = self.house.live.read(self.order.database)  # after the plan: Litestream still has that file here
+        return plan
+
+    def run(self) -> None:
+        plan = self.plan()
+        known = self.live.size_bytes + self.live.wal_bytes if self.live.file_id is not None else 0
+        with self.house.scratch.room(room_for(known or plan.size_bytes * COMPRESSION_MAX)) as room:
+            copy = room / "restored.db"
+            try:
+                self.restore(plan, copy)
+            except LitestreamError as error:
+                if error.reason != Reason.RACED:
+                    raise
+                plan = self.plan()  # retention took files of the plan away meanwhile: once more, with a new one
+                copy = room / "again" / "restored.db"
+                copy.parent.mkdir(mode=0o700)
+                self.restore(plan, copy)
+            self.drill = replace(self.drill, size_bytes=copy.stat().st_size)
+            self.check(copy, plan)
+            if self.order.keep is not None:
+                _keep(copy, self.order.keep / f"{self.order.database.name}-{self.drill.id}.db")
+        self.drill = replace(self.drill, outcome=Outcome.PASSED, message=f"restored {plan.position} and found it sound")
+
+    def restore(self, plan: Plan, copy: Path) -> None:
+        with self.timed("restore"):  # of the last try: what a restore takes
+            self.house.replica.restore(
+                self.order.database, plan, copy, timeout_s=self.left_s(), stop=self.stop, progress=self.progress
+            )
+
+    def check(self, copy: Path, plan: Plan) -> None:
+        integrity, policy = self.house.integrity, self.order.policy
+        with self.timed("check"):
+            complaints = integrity.check(
+                copy, self.order.check, timeout_s=self.left_s(), stop=self.stop, progress=self.progress
+            )
+            if complaints:
+                pragma = "quick_check" if self.order.check is CheckKind.QUICK else "integrity_check"
+                raise Found(
+                    Reason.DB_CORRUPT, f"{pragma} of the restored copy: {'; '.join(complaints[:3])}",
+                    "check production too (`PRAGMA integrity_check`): Litestream copies damage faithfully",
+                )  # fmt: skip
+            content = integrity.content(
+                copy,
+                schema_version=policy.schema_version,
+                now=self.house.clock.now(),
+                timeout_s=self.left_s(),
+                stop=self.stop,
+            )
+            self.drill = replace(self.drill, content=content)
+            self.hold_against_plan(content, plan)
+            for assertion in policy.assertions:
+                broken = integrity.assertion(copy, assertion, timeout_s=self.left_s(), stop=self.stop)
+                if broken is not None:
+                    raise Found(
+                        Reason.ASSERTION_FAILED,
+                        broken,
+                        "compare with production; the backup may be of another database",
+                    )
+
+    def hold_against_plan(self, content: Content, plan: Plan) -> None:
+        """The copy has as many pages as Litestream's own file of that position says, where that file is in reach."""
+        if content.page_count == 0:
+            raise Found(
+                Reason.DB_CORRUPT,
+                "the restored copy is empty",
+                "keep the replica as it is and look at Litestream's log",
+            )
+        said = next((each.page_count for each in self.live.captures if each.position == plan.position), None)
+        if said and content.page_count != said:
+            raise Found(
+                Reason.DB_CORRUPT, f"the restored copy has {content.page_count} pages, production had {said} at {plan.position}",
+                "keep the replica as it is and restart Litestream so that it takes a snapshot",
+            )  # fmt: skip
+
+
+def _keep(copy: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(copy, target)
+    except OSError as error:
+        raise SidecarError(
+            f"the copy could not be kept as {target}: {error.strerror or error}", "choose another --keep"
+        ) from error
+
+
+def _kept_out(drill: Drill, error: OSError) -> Drill:
+    """The machine, not the backup, stood in the way."""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return replace(
+        drill,
+        reason=(Reason.SCRATCH_FULL if full else Reason.RESTORE_FAILED).value,
+        message=f"the drill could not use its scratch directory: {error.strerror or error}",
+        hint="free some space, or move scratch-dir" if full else "check scratch-dir and the sidecar's log",
+    )
+
+
+def _concluded(drill: Drill, error: Found | SidecarError) -> Drill:
+    """The one table from what happened to what it means."""
+    outcome, reason = Outcome.INCONCLUSIVE, Reason.RESTORE_FAILED
+    if isinstance(error, Found):
+        outcome, reason = Outcome.FAILED, error.reason
+    elif isinstance(error, Stopped):
+        outcome, reason = Outcome.ABORTED, Reason.ABORTED
+    elif isinstance(error, UnsoundCopy):
+        outcome, reason = Outcome.FAILED, Reason.DB_CORRUPT
+    elif isinstance(error, ScratchFull):
+        reason = Reason.SCRATCH_FULL
+    elif isinstance(error, Overdue):
+        reason = Reason.TIMEOUT
+    elif isinstance(error, LitestreamError):
+        if error.reason in _PROVES_DAMAGE:
+            outcome, reason = Outcome.FAILED, _PROVES_DAMAGE[error.reason]
+        else:
+            reason = _KEPT_US_OUT.get(error.reason, Reason.RESTORE_FAILED)
+    return replace(drill, outcome=outcome, reason=reason.value, message=error.message, hint=error.hint)

@@ -1,0 +1,144 @@
+"""sidecar.yml to Settings. Strict: an unknown key is an error; all mistakes come at once, each with its place and line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sidecar.core import tree
+from sidecar.core.errors import ConfigError, Mistake
+from sidecar.core.settings_model import Listen, Place, Settings, faults
+from sidecar.core.tree import Items, Scalar, Table, Tree
+from sidecar.settings_shape import structured
+
+__all__ = ["Listen", "Settings", "read"]
+
+ROOT_STATE_DIR = Path("/var/lib/litestream-sidecar")
+HINT = "correct the file; README's Settings section lists every key"
+
+
+def read(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Settings:
+    """The settings in force: defaults, under sidecar.yml, under what the command line says.
+
+    Args:
+        path: sidecar.yml; None for none. Relative paths in it start at its folder.
+        env: for the default of the state directory.
+        overrides: by dotted key (`http.listen`, `policy.drill-every`, `state-dir`); None values are ignored.
+
+    Raises:
+        ConfigError: carrying every mistake.
+    """
+    root = _root(path) if path is not None else tree.table({})
+    data = _plain(root)
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    state_dir = given.pop("state-dir", None)
+    for key, value in given.items():
+        _put(data, key.split("."), value)
+    mistakes = [Mistake(_name(where), line, "is there twice; keep one") for where, line in _repeated(root, ())]
+    settings, found = structured(data)
+    found += [each for each in faults(settings) if each not in found]
+    mistakes += [
+        Mistake(_name(where), None if _name(where) in given else _line(root, where), what) for where, what in found
+    ]
+    if mistakes:
+        ordered = sorted(mistakes, key=lambda each: each.line or 0)
+        raise ConfigError(str(path) if path is not None else "options", tuple(ordered), HINT)
+    folder = path.absolute().parent if path is not None else Path.cwd()
+    state = Path(str(state_dir)).expanduser().absolute() if state_dir is not None else _state_dir(env)
+    return replace(
+        settings,
+        state_dir=state,
+        scratch_dir=_at(folder, settings.scratch_dir),
+        http=replace(settings.http, token_file=_at(folder, settings.http.token_file)),
+    )
+
+
+def _state_dir(env: Mapping[str, str]) -> Path:
+    if env.get("LITESTREAM_SIDECAR_STATE_DIR"):
+        return Path(env["LITESTREAM_SIDECAR_STATE_DIR"]).expanduser().absolute()
+    if os.geteuid() == 0:
+        return ROOT_STATE_DIR
+    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    return Path(env.get("XDG_STATE_HOME") or home / ".local" / "state") / "litestream-sidecar"
+
+
+def _at(folder: Path, path: Path | None) -> Path | None:
+    return None if path is None else folder / path.expanduser()
+
+
+def _root(path: Path) -> Table:
+    def refuse(line: int | None, what: str, hint: str) -> ConfigError:
+        return ConfigError(str(path), (Mistake("", line, what),), hint)
+
+    try:
+        nodes = list(yaml.compose_all(path.read_bytes().decode(), Loader=yaml.SafeLoader))
+        made = [tree.of_node(node) for node in nodes]
+    except FileNotFoundError:
+        raise refuse(None, "there is no such file", "name the file with --config, or leave it out") from None
+    except OSError as error:
+        raise refuse(None, f"cannot be read: {error.strerror}", "run as a user who may read it") from None
+    except UnicodeDecodeError:
+        raise refuse(None, "is not UTF-8 text", "save the file as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else None
+        raise refuse(line, f"is not valid YAML: {error.problem}", "check the indentation and quotes there") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise refuse(None, "is not valid YAML", "check the file with a YAML tool") from None
+    if len(made) > 1:
+        raise refuse(made[1].line, "holds a second document", "remove the line `---` and what follows")
+    root = made[0] if made else tree.table({})
+    if isinstance(root, Scalar) and root.tag == "null":
+        root = tree.table({})
+    if not isinstance(root, Table):
+        raise refuse(root.line, "must hold keys such as `policy:`", HINT)
+    return root
+
+
+def _plain(each: Tree) -> Any:
+    """Python's own values; a repeated anchor is copied, since overrides are put into the result."""
+    if isinstance(each, Table):
+        return {key: _plain(value) for key, value in each.entries.items()}
+    return [_plain(item) for item in each.items] if isinstance(each, Items) else each.value
+
+
+def _put(data: dict[str, Any], keys: list[str], value: object) -> None:
+    for key in keys[:-1]:
+        below = data.get(key)
+        data[key] = data = below if isinstance(below, dict) else {}
+    data[keys[-1]] = value
+
+
+def _name(where: Place) -> str:
+    """`policy.max-lag`, `policy.assertions[0].min`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+
+
+def _line(root: Table, where: Place) -> int | None:
+    """The line a place stands in, or the nearest key above it that is in the file."""
+    here: Tree = root
+    line: int | None = None
+    for part in where:
+        if isinstance(part, int) and isinstance(here, Items) and part < len(here.items):
+            here = here.items[part]
+            line = here.line
+        elif isinstance(part, str) and isinstance(here, Table) and part in here.entries:
+            line, here = here.line_of(part), here.entries[part]
+        else:
+            break
+    return line
+
+
+def _repeated(each: Tree, at: Place) -> Iterator[tuple[Place, int]]:
+    if isinstance(each, Table):
+        for key in each.repeated:
+            yield (*at, key), each.line_of(key)
+        for key, value in each.entries.items():
+            yield from _repeated(value, (*at, key))
+    elif isinstance(each, Items):
+        for index, item in enumerate(each.items):
+            yield from _repeated(item, (*at, index))
