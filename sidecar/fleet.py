@@ -1,0 +1,92 @@
+"""The fleet: the databases and thresholds in force, taken over whole from the two configuration files or not at all.
+
+A broken file keeps the old fleet; what is wrong with it is kept too, for the log, the metrics and `doctor`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Lock
+
+from sidecar.core.errors import SidecarError
+from sidecar.core.model import Database
+from sidecar.core.policy import Policy
+from sidecar.core.ports import Clock
+
+RESCAN_EVERY = timedelta(seconds=5)  # Litestream itself picks a new file of a watched `dir` up within about 6 s
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What is watched, and what Litestream's own configuration says about asking it."""
+
+    databases: Mapping[str, Database]  # by path
+    policies: Mapping[str, Policy]  # by path
+    command_timeout_s: float
+    socket_path: str | None
+    metrics_url: str | None
+    files: tuple[Path, ...]  # the configuration files it was read from
+    rescan: bool  # a watched `dir` may bring databases without a change of any file
+    folders: tuple[Path, ...]  # watched `dir`s
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # literal values to mask in what is logged
+
+    def named(self, name: str) -> Database | None:
+        """The database of that name."""
+        return next((each for each in self.databases.values() if each.name == name), None)
+
+
+class FleetKeeper:
+    """Holds the fleet in force and takes a changed one over. Thread-safe: readers see one whole fleet."""
+
+    def __init__(self, load: Callable[[], Fleet], clock: Clock) -> None:
+        self._load, self._clock, self._lock = load, clock, Lock()
+        self._fleet = load()  # at start a broken file is refused, not survived
+        self._signature = _signature(self._fleet.files)
+        self._scanned_at = clock.monotonic()
+        self.reload_successful = True
+        self.reloaded_at: datetime = clock.now()
+        self.error: SidecarError | None = None
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet in force."""
+        with self._lock:
+            return self._fleet
+
+    def poll(self, *, force: bool = False) -> bool:
+        """Take over what changed on disk; True when the fleet or what is known of its files changed."""
+        signature = _signature(self._fleet.files)
+        edited = force or signature != self._signature
+        rescan = self._fleet.rescan and self._clock.monotonic() - self._scanned_at >= RESCAN_EVERY.total_seconds()
+        if not edited and not rescan:
+            return False
+        self._signature, self._scanned_at = signature, self._clock.monotonic()
+        try:
+            fresh = self._load()
+        except SidecarError as error:
+            news = self.reload_successful or (edited and str(error) != str(self.error))
+            self.reload_successful, self.error = False, error
+            return news
+        news = edited or not self.reload_successful or fresh != self._fleet
+        if edited:
+            self.reloaded_at = self._clock.now()
+        self.reload_successful, self.error = True, None
+        with self._lock:
+            self._fleet = fresh
+        return news
+
+
+def _signature(files: tuple[Path, ...]) -> tuple[object, ...]:
+    """Changes whenever a file is edited, swapped, or its ConfigMap link is turned."""
+    signs: list[object] = []
+    for file in files:
+        try:
+            stat = os.stat(file)  # noqa: PTH116 - follows links, one call a second
+            signs.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        except OSError as error:
+            signs.append(error.errno)
+    return tuple(signs)

@@ -1,0 +1,66 @@
+"""What the daemon's loop works with, as one value: the adapters it is given, and the few calls it makes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sidecar.core.evidence import Evidence
+from sidecar.core.model import Database, Drill
+from sidecar.core.ports import Claims, Clock, LiveReader, ScratchSpace
+from sidecar.core.schedule import Seats
+from sidecar.desk import DrillDesk
+from sidecar.drill import Driller
+from sidecar.fleet import Fleet
+from sidecar.look import Looker
+from sidecar.production import Examiner
+
+
+class Ledger(Protocol):
+    """What the loop writes."""
+
+    error: str | None
+
+    def snapshot(self) -> Mapping[str, Evidence]: ...  # noqa: D102 - see the adapter
+    def refresh(self) -> None: ...  # noqa: D102 - see the adapter
+    def record(self, path: str, change: Callable[[Evidence], Evidence]) -> Evidence: ...  # noqa: D102 - see the adapter
+    def begin_drill(self, database: Database, drill_id: str) -> None: ...  # noqa: D102 - see the adapter
+    def add_drill(self, database: Database, drill: Drill, *, max_shrink: float) -> Evidence: ...  # noqa: D102
+    def flush(self) -> None: ...  # noqa: D102 - see the adapter
+    def forget(self, keep: Collection[str]) -> int: ...  # noqa: D102 - see the adapter
+
+
+class Watching(Protocol):
+    """What the loop wants of the file watcher."""
+
+    def watch(self, fleet: Fleet) -> None: ...  # noqa: D102 - see the assembly
+    def rearm(self) -> None: ...  # noqa: D102 - see the adapter
+
+
+class Telemetry(Protocol):
+    """What is counted."""
+
+    def looked(self, name: str, result: str) -> None: ...  # noqa: D102 - see metrics.py
+    def drilled(self, name: str, drill: Drill) -> None: ...  # noqa: D102 - see metrics.py
+    def due(self, drills: int) -> None: ...  # noqa: D102 - see metrics.py
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Everything the loop works with."""
+
+    clock: Clock
+    ledger: Ledger
+    live: LiveReader
+    claims: Callable[[Fleet], Claims]
+    looker: Looker
+    driller: Driller
+    examiner: Examiner
+    scratch: ScratchSpace
+    watching: Watching
+    telemetry: Telemetry
+    desk: DrillDesk
+    seats: Seats
+    nice: int
+    turned: Callable[[], None]  # told after every turn: heartbeat, flips
