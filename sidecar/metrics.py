@@ -1,0 +1,172 @@
+"""Metrics: what evidence says at the moment of a scrape, and what was counted since the daemon started.
+
+A Collector and not a set of gauges: nothing has to be kept up to date, a fact nobody has is an absent series, and a
+database that left the fleet takes its series with it. Counters are plain numbers under one lock for the same reason.
+"""
+
+from __future__ import annotations
+
+import platform
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from threading import Lock
+
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from sidecar.answers import Answers
+from sidecar.core.model import Drill, Outcome
+from sidecar.core.verdict import Verdict
+from sidecar.metric_facts import FACTS, litestream_up
+
+PREFIX = "litestream_sidecar_"
+BUCKETS_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)  # drill-timeout is 1800
+
+Count = Counter[tuple[str, ...]]
+
+
+class Metrics(Collector):
+    """Everything under `/metrics`; also counts (`daemon.Telemetry`). Thread-safe.
+
+    Args:
+        answers: the read side of the daemon; a scrape asks it and causes no work.
+        litestream_version: of the binary that drills.
+        sqlite_version: of the library that checks.
+    """
+
+    def __init__(self, answers: Answers, *, litestream_version: str, sqlite_version: str) -> None:
+        self._answers, self._lock = answers, Lock()
+        self._about = {
+            "version": answers.version,
+            "python": platform.python_version(),
+            "sqlite": sqlite_version,
+            "litestream": litestream_version.removeprefix("v"),
+        }
+        self._drills, self._failures, self._looks, self._requests = Count(), Count(), Count(), Count()
+        self._durations = [0] * (len(BUCKETS_S) + 1)
+        self._durations_sum = 0.0
+        self._drills_due: int | None = None
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The body and its content type: Prometheus text or OpenMetrics, by the `Accept` header."""
+        try:
+            encode, content_type = choose_encoder(accept)
+        except TypeError:  # the library cannot compare a version that is no number
+            encode, content_type = choose_encoder("")
+        return encode(self._registry), content_type
+
+    def looked(self, name: str, result: str) -> None:
+        """A look ended."""
+        with self._lock:
+            self._looks[name, result] += 1
+
+    def drilled(self, name: str, drill: Drill) -> None:
+        """A drill ended."""
+        took_s = max((drill.finished_at - drill.started_at).total_seconds(), 0.0)
+        with self._lock:
+            self._drills[name, drill.outcome.value] += 1
+            if drill.reason is not None:
+                self._failures[name, drill.reason] += 1
+            self._durations[bisect_left(BUCKETS_S, took_s)] += 1
+            self._durations_sum += took_s
+
+    def due(self, drills: int) -> None:
+        """So many drills are due now, begun or not. Called at every turn, so counts of lost databases are dropped here."""
+        names = {each.name for each in self._answers.keeper.fleet.databases.values()}
+        with self._lock:
+            self._drills_due = drills
+            for counted in (self._drills, self._failures, self._looks):
+                for key in [key for key in counted if key[0] not in names]:
+                    del counted[key]
+
+    def requested(self, route: str, code: int) -> None:
+        """A request was answered; `route` is the route's template."""
+        with self._lock:
+            self._requests[route, str(code)] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; the registry asks at each scrape."""
+        verdicts = self._answers.verdict().verdicts
+        build = InfoMetricFamily(f"{PREFIX}build", "Versions of the sidecar, Python, SQLite and Litestream.")
+        build.add_metric([], self._about)
+        yield build
+        for name, fact in FACTS.items():
+            family = GaugeMetricFamily(PREFIX + name, fact.help, labels=("db", *fact.labels))
+            for verdict in verdicts:
+                for labels, value in fact.read(verdict):
+                    if value is not None:
+                        family.add_metric(_labels((verdict.database.name, *labels)), value)
+            yield family
+        yield from self._counted({verdict.database.name for verdict in verdicts})
+        yield from self._daemon(verdicts)
+
+    def _counted(self, names: set[str]) -> Iterator[Metric]:
+        with self._lock:
+            drills, failures = Count(self._drills), Count(self._failures)
+            looks, requests = Count(self._looks), Count(self._requests)
+            cumulative, total_s = list(accumulate(self._durations)), self._durations_sum
+        for name in names:  # from 0, so that the first drill is an increase
+            for outcome in Outcome:
+                drills[name, outcome.value] += 0
+        for counted in (drills, failures, looks):
+            for key in [key for key in counted if key[0] not in names]:
+                del counted[key]
+        yield _counter("drills", "Drills that ended, by outcome.", ("db", "outcome"), drills)
+        yield _counter("drill_failures", "Drills that did not pass, by reason.", ("db", "reason"), failures)
+        yield _counter("looks", "Attempts to list the replica, by result.", ("db", "result"), looks)
+        yield _counter("http_requests", "HTTP requests answered, by route.", ("route", "code"), requests)
+        yield _counter("gate_decisions", "Decisions of the deploy gate.", ("decision",), Count())
+        bounds = [*(str(bound) for bound in BUCKETS_S), "+Inf"]
+        took = HistogramMetricFamily(f"{PREFIX}drill_duration_seconds", "How long drills took from start to end.")
+        took.add_metric([], list(zip(bounds, cumulative, strict=True)), total_s)
+        yield took
+
+    def _daemon(self, verdicts: tuple[Verdict, ...]) -> Iterator[Metric]:
+        keeper, room = self._answers.keeper, self._answers.scratch()
+        with self._lock:
+            due = self._drills_due
+        for name, help_text, value in (
+            ("drills_due", "Drills that are due, begun or not.", due),
+            ("drills_running", "Drills under way.", self._answers.desk.running),
+            ("scratch_free_bytes", "Free room for drills.", room.free_bytes if room is not None else None),
+            ("litestream_up", "Whether Litestream answers; absent where it cannot be asked.", litestream_up(verdicts)),
+            (
+                "config_last_reload_successful",
+                "Whether what the configuration files say now is in force.",
+                float(keeper.reload_successful),
+            ),
+            (
+                "config_last_reload_timestamp_seconds",
+                "When a configuration was last taken over.",
+                keeper.reloaded_at.timestamp(),
+            ),
+        ):
+            family = GaugeMetricFamily(PREFIX + name, help_text)
+            if value is not None:
+                family.add_metric([], value)
+            yield family
+
+
+def _labels(values: Sequence[str]) -> list[str]:
+    """Valid UTF-8: one name that is none would spoil the whole page. Two such names stay two."""
+    return [each.encode(errors="backslashreplace").decode() for each in values]
+
+
+def _counter(name: str, help_text: str, labels: tuple[str, ...], counted: Count) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, help_text, labels=labels)
+    for key, count in sorted(counted.items()):
+        family.add_metric(_labels(key), count)
+    return family
