@@ -17,7 +17,7 @@ from threading import Event
 from sidecar.adapters.litestream_command import MISSING, Ask, Runner, clear, raced_or, tidy
 from sidecar.core.errors import LitestreamError
 from sidecar.core.listing import SNAPSHOT_LEVEL, chain
-from sidecar.core.litestream_errors import UnknownFailure, explain
+from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT, UnknownFailure, explain
 from sidecar.core.model import Database, Position, ReplicaFile
 from sidecar.core.ports import Plan, Progress
 from sidecar.core.wal import WAL_HEADER_BYTES
@@ -73,7 +73,7 @@ class LitestreamV3:
             raise LitestreamError(
                 "file_missing",
                 f"files are missing from the backup: {way.gap}",
-                "restart Litestream so that it starts a new generation, and find out who deleted them",
+                f"find out who deleted them; {NEW_SNAPSHOT_HINT}",
             )
         start = way.base.last.index
         read = tuple(each for each in files if each is way.base or _wal_from(each, start))

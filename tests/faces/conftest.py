@@ -11,7 +11,7 @@ import pytest
 from sidecar.adapters.http_server import HttpServer, Limits
 from sidecar.core.settings_model import Listen
 from sidecar.web import App
-from tests.faces.commands import Scene, copy_of, replicated
+from tests.faces.commands import Scene, copy_of, end_what_is_left, replicated
 from tests.faces.site import Site
 from tests.fakes import healthy
 
@@ -55,3 +55,10 @@ def replicated_once(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 @pytest.fixture
 def scene(replicated_once: Scene, tmp_path: Path) -> Scene:
     return copy_of(replicated_once, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """A failing test must not leave a daemon behind."""
+    yield
+    end_what_is_left()

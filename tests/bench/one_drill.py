@@ -1,0 +1,36 @@
+"""One drill in a process of its own, for `tests.bench.drill`: prints seconds, outcome and the stages."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from sidecar.assembly import load_fleet, tools
+from sidecar.commands.progress import unseen
+from sidecar.drill import Order
+from sidecar.options import Options
+from tests.litestreams import binary
+
+
+def main() -> None:
+    config, scratch = Path(sys.argv[1]), Path(sys.argv[2])
+    with tempfile.TemporaryDirectory() as state:
+        ours = Path(state) / "sidecar.yml"
+        ours.write_text(f"litestream: {{binary: {binary()}}}\nscratch-dir: {scratch}\n")
+        options = Options(litestream_config=config, config=ours, state_dir=Path(state) / "state")
+        with tools(options, exclusive=True) as kit:
+            fleet = load_fleet(options, kit.binary.generation)()
+            database = next(iter(fleet.databases.values()))
+            order = Order(database, fleet.policies[database.path])
+            began = time.monotonic()
+            drill = kit.driller.run(order, stop=threading.Event(), progress=unseen)
+            spent = time.monotonic() - began
+    stages = f"plan {drill.plan_seconds} restore {drill.restore_seconds} check {drill.check_seconds}"
+    sys.stdout.write(f"{spent:.3f} {drill.outcome} {stages} {drill.message}\n")
+
+
+if __name__ == "__main__":
+    main()
