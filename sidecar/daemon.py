@@ -24,7 +24,7 @@ from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.house import House
 from sidecar.look import Looked
 
-TICK_S = 1.0
+TICK_S = 0.5
 COALESCE_S = 0.1  # a burst of events is one wake
 PULSE_S = 5.0  # local files are read this often even when no event comes
 PULSE_WOKEN_S = 1.0  # and at most this often when events do come
@@ -70,7 +70,10 @@ class Daemon:
             self.house.watching.watch(self.keeper.fleet)
             self.house.ledger.forget(frozenset(self.keeper.fleet.databases))
             while not self.stop.is_set():
-                self.turn()
+                try:
+                    self.turn()
+                except Exception:  # a turn that fails does not count as one: /livez says so before long
+                    log.exception("the loop failed in a way that nobody foresaw")
                 self.wake.wait(TICK_S)
                 if self.wake.is_set():
                     self.stop.wait(COALESCE_S)

@@ -20,6 +20,7 @@ from uuid import uuid4
 from sidecar.core.case import room_for
 from sidecar.core.errors import LitestreamError, Overdue, ScratchFull, SidecarError, Stopped, UnsoundCopy
 from sidecar.core.finding import Reason
+from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
 from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock, Integrity, LiveReader, Plan, Progress, ReplicaReader, ScratchSpace
@@ -211,7 +212,7 @@ class _Attempt:
         if said and content.page_count != said:
             raise Found(
                 Reason.DB_CORRUPT, f"the restored copy has {content.page_count} pages, production had {said} at {plan.position}",
-                "keep the replica as it is and restart Litestream so that it takes a snapshot",
+                NEW_SNAPSHOT_HINT,
             )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from sidecar.core import checks_content
 from sidecar.core.case import Case, clock_set_back, needed_bytes, seconds, settling, spelled
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
 from sidecar.core.model import ClaimSource, LookResult, Scratch
 from sidecar.core.policy import Policy
 
@@ -211,7 +212,7 @@ def chain(case: Case) -> Finding:
     if listing.gap is not None or short:
         return Finding(
             name, Status.FAIL, listing.gap or f"no unbroken chain of files leads to {listing.position}", Reason.CHAIN_GAP,
-            "states past the gap cannot be restored; restart Litestream so that a new snapshot closes it, and find out who deleted the file",
+            f"states past the gap cannot be restored; find out who deleted the file; {NEW_SNAPSHOT_HINT}",
         )  # fmt: skip
     if listing.overlap is not None:
         return Finding(
