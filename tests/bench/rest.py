@@ -76,7 +76,11 @@ def main() -> None:
         first = starts(Path(made))
         say(f"process start to /livez 200: {middle(first):.2f} s ({min(first):.2f}-{max(first):.2f})")
         with stage(Path(made) / "rest") as acting:
-            acting.sidecar.sidecar_yml.write_text(acting.sidecar.sidecar_yml.read_text().replace("look-every: 1s", "look-every: 1m").replace("max-lag: 4s", "max-lag: 2m"))
+            acting.sidecar.sidecar_yml.write_text(
+                acting.sidecar.sidecar_yml.read_text()
+                .replace("look-every: 1s", "look-every: 1m")
+                .replace("max-lag: 4s", "max-lag: 2m")
+            )
             acting.app.write(1000)
             acting.litestream.start()
             acting.sidecar.start()

@@ -91,12 +91,16 @@ class Sidecar:
     def until_ready(self, *, within: float = 25) -> dict[str, Any]:
         end = time.monotonic() + within
         while (answer := self.ready()).status_code != 200:
-            assert time.monotonic() < end, f"not ready within {within:g} s: {answer.json()['reason']}; {self.log[-1500:]}"
+            assert time.monotonic() < end, (
+                f"not ready within {within:g} s: {answer.json()['reason']}; {self.log[-1500:]}"
+            )
             pause(0.1)
         document: dict[str, Any] = answer.json()
         return document
 
-    def until_check(self, name: str, status: str, reason: str | None = None, *, within: float = TOLERANCE_S) -> dict[str, Any]:
+    def until_check(
+        self, name: str, status: str, reason: str | None = None, *, within: float = TOLERANCE_S
+    ) -> dict[str, Any]:
         """Wait for a check to show this status and reason; /ready must answer within a second all the while."""
         end = time.monotonic() + within
         while True:
@@ -105,7 +109,9 @@ class Sidecar:
             assert time.monotonic() - asked < 1.0, "/ready took longer than a second"
             if found["status"] == status and (reason is None or found["reason"] == reason):
                 return found
-            assert time.monotonic() < end, f"{name} is not {status}/{reason} within {within:g} s: {found}; {self.log[-1500:]}"
+            assert time.monotonic() < end, (
+                f"{name} is not {status}/{reason} within {within:g} s: {found}; {self.log[-1500:]}"
+            )
             pause(0.1)
 
     def post_drill(self, db: str = "app") -> httpx.Response:
@@ -220,7 +226,9 @@ def stage(
     yml.write_text(f"{control}{settings}\ndbs:\n  - path: {app.path}\n    {block}\n{db_settings}")
     ours = folder / "sidecar.yml"
     ours.write_text(POLICY.format(binary=executable or binary(), more=more, rest=rest))
-    acting = Stage(folder, app, Litestream(yml, executable=executable or binary()), Sidecar(yml, ours, folder / "state"))
+    acting = Stage(
+        folder, app, Litestream(yml, executable=executable or binary()), Sidecar(yml, ours, folder / "state")
+    )
     try:
         yield acting
     finally:

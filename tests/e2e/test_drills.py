@@ -67,7 +67,7 @@ def restores(sidecar: Sidecar) -> list[int]:
 
 
 def test_damaged_files_of_the_replica(running: Stage) -> None:
-    (snapshot,) = running.level(9)
+    snapshot = until(lambda: running.level(9), say="the first snapshot")[0]
     sound = snapshot.read_bytes()
     middle = len(sound) // 2
     damages = {
