@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def find_litestream(settings: Settings) -> Binary:
     return Binary(path, detect(path, os.environ))
 
 
+def strangers(settings: Settings, names: Collection[str]) -> Iterator[str]:
+    """Names under `databases:` that no database has: what is set there is set for nobody."""
+    for name, own in settings.databases.items():
+        if name not in names and own.path is None:
+            near = difflib.get_close_matches(name, names, n=1)
+            yield f"sidecar.yml sets databases.{name}, and no database has that name" + (
+                f"; {near[0]}?" if near else ""
+            )
+
+
 def load_fleet(options: Options, generation: litestream_yml.Generation) -> Callable[[], Fleet]:
     """A function that reads both files anew; folders are only rescanned when neither file changed."""
     previous: litestream_yml.LitestreamConfig | None = None
@@ -106,6 +117,7 @@ def load_fleet(options: Options, generation: litestream_yml.Generation) -> Calla
             files=tuple(each for each in (options.litestream_config, options.config) if each is not None),
             rescan=any(each.watch for each in config.watch_dirs),
             folders=tuple(Path(each.path) for each in config.watch_dirs if each.watch),
+            warnings=(*config.warnings, *strangers(settings, {each.name for each in config.databases})),
             secrets=config.secrets,
         )
 

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,8 +121,6 @@ def cli() -> None:
 )
 def run(listen: str | None, **given: Any) -> int:
     """The daemon: watch, drill, answer /ready and /metrics."""
-    from dataclasses import replace  # noqa: PLC0415 - see main
-
     from sidecar.commands.run import run as command  # noqa: PLC0415
 
     return command(replace(_options(given), listen=listen))
@@ -164,7 +163,8 @@ def status(url: str | None, *, as_json: bool, watch: bool, **given: Any) -> int:
     """The daemon's answer as a table for people."""
     from sidecar.commands.status import status as command  # noqa: PLC0415
 
-    return command(_options(given), url, as_json=as_json, watch=watch, echo=_say)
+    listen = os.environ.get(_env("listen"))  # a daemon set up by its environment is asked where it listens
+    return command(replace(_options(given), listen=listen), url, as_json=as_json, watch=watch, echo=_say)
 
 
 @cli.command()

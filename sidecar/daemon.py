@@ -69,6 +69,7 @@ class Daemon:
         ):
             self.house.watching.watch(self.keeper.fleet)
             self.house.ledger.forget(frozenset(self.keeper.fleet.databases))
+            self._warn(self.keeper.fleet)
             while not self.stop.is_set():
                 try:
                     self.turn()
@@ -120,20 +121,29 @@ class Daemon:
         self.wake.set()
 
     def _take_over(self) -> None:
-        force = self.reload.is_set()
+        force, fleet = self.reload.is_set(), self.keeper.fleet
         self.reload.clear()
         if not self.keeper.poll(force=force):
             return
         if self.keeper.error is not None:
             log.error("configuration not taken over, the old one stays in force: %s", self.keeper.error)
             return
-        fleet = self.keeper.fleet
-        log.info("configuration taken over: %d databases", len(fleet.databases))
+        before, fleet = fleet, self.keeper.fleet
+        log.info("configuration taken over; databases: %d", len(fleet.databases))
+        self._warn(fleet)
+        for path, database in fleet.databases.items():
+            if path in before.databases and before.databases[path].replica != database.replica:
+                self.house.ledger.record(path, Evidence.unseen)
         self._claims = self.house.claims(fleet)
         self._asked_at = self._pulsed_at = -1e9
         self.house.desk.drop(frozenset(fleet.databases))
         self.house.ledger.forget(frozenset(fleet.databases))
         self.house.watching.watch(fleet)
+
+    @staticmethod
+    def _warn(fleet: Fleet) -> None:
+        for warning in fleet.warnings:
+            log.warning("configuration: %s", warning)
 
     def _pulse(self, fleet: Fleet) -> None:
         """Read what the local files say of every database; microseconds each."""
@@ -241,19 +251,19 @@ class Daemon:
     def _worked(
         self, work: Heavy, database: Database, policy: Policy, file_id: FileId | None, found: Drill | DatabaseCheck
     ) -> None:
+        known = self.house.ledger.snapshot().get(work.path)
+        same_file = known is None or file_id is None or known.file_id == file_id
         if isinstance(found, Drill):
+            if not self._still(database) or not same_file:
+                why = "its database was replaced, moved or removed meanwhile"
+                found = replace(found, outcome=Outcome.ABORTED, reason="aborted", message=why)
             self.house.desk.finish(work.path, found.outcome.value)
-            if not self._still(database):
-                found = replace(
-                    found, outcome=Outcome.ABORTED, reason="aborted", message="its database left or moved meanwhile"
-                )
             self.house.ledger.add_drill(database, found, max_shrink=policy.max_shrink)
             self.house.telemetry.drilled(database.name, found)
             level = logging.INFO if found.outcome is Outcome.PASSED else logging.WARNING
             log.log(level, "%s: drill %s %s: %s", database.name, found.id, found.outcome.value, found.message)
         elif isinstance(found, DatabaseCheck):
-            known = self.house.ledger.snapshot().get(work.path)
-            if known is None or known.file_id != file_id:
+            if not same_file:
                 return  # another file stands there now
             self.house.ledger.record(work.path, lambda evidence: evidence.after_database_check(found))
             if not found.sound:

@@ -20,6 +20,7 @@ from sidecar.core.settings_model import Settings
 from sidecar.core.units import spell
 from sidecar.look import Looker
 
+MAX_LAG_CALM = timedelta(seconds=5)
 CLOCK_SLACK = timedelta(seconds=30)
 ADD_SOCKET = "add these two lines to litestream.yml and restart Litestream:\nsocket:\n  enabled: true"
 ADD_METRICS = "add this line to litestream.yml and restart Litestream:\naddr: 127.0.0.1:9090"  # 0.3 has no socket
@@ -72,6 +73,15 @@ def state(settings: Settings) -> Iterator[Diagnosis]:
                         "make it and give it to the sidecar's user, or name another with --state-dir")  # fmt: skip
     elif above != folder:
         yield Diagnosis("state", Grade.OK, f"{folder} will be made when the sidecar first runs")
+
+
+def tight(database: Database, policy: Policy) -> Iterator[Diagnosis]:
+    """A limit that Litestream and the looks can just about keep while the app writes."""
+    if policy.max_lag < MAX_LAG_CALM:
+        yield Diagnosis(
+            database.name, Grade.WARN, f"max-lag is {policy.max_lag.total_seconds():.0f} s: it flaps while the app writes, "
+            "since Litestream syncs once a second and a look takes its time", "set max-lag to 5s or more",
+        )  # fmt: skip
 
 
 def retention(database: Database, interval: timedelta | None, kept: timedelta | None) -> Iterator[Diagnosis]:

@@ -218,7 +218,8 @@ class _Attempt:
 
 def _keep(copy: Path, target: Path) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copy.chmod(0o600)  # it is production's content
         shutil.move(copy, target)
     except OSError as error:
         raise SidecarError(

@@ -32,6 +32,7 @@ class Fleet:
     files: tuple[Path, ...]  # the configuration files it was read from
     rescan: bool  # a watched `dir` may bring databases without a change of any file
     folders: tuple[Path, ...]  # watched `dir`s
+    warnings: tuple[str, ...] = ()  # what is probably not meant
     secrets: tuple[str, ...] = field(default=(), repr=False)  # literal values to mask in what is logged
 
     def named(self, name: str) -> Database | None:

@@ -119,7 +119,7 @@ def _drill(reason: Schema) -> Schema:
             "outcome": {"enum": [each.value for each in Outcome]},
             "reason": reason,
             "message": TEXT,
-            "hint": TEXT,
+            "hint": MAYBE_TEXT,
             "position": POSITION,
             "started_at": TIME,
             "finished_at": TIME,

@@ -28,7 +28,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
-FOLDERS_MAX = 32  # watchdog keeps a thread for each
+FOLDERS_MAX = 16  # watchdog keeps a thread for each
 # Not opened and not closed: the sidecar's own reading must not wake it.
 _EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent, DirCreatedEvent, DirMovedEvent, DirDeletedEvent,

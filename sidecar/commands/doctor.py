@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sidecar import diagnosis
 from sidecar.adapters import litestream_yml
-from sidecar.assembly import Binary, Tools, find_litestream, load_fleet, read_settings, tools
+from sidecar.assembly import Binary, Tools, find_litestream, load_fleet, read_settings, strangers, tools
 from sidecar.commands.render import Echo, drawn, labelled
 from sidecar.commands.tame import tame
 from sidecar.core.errors import ConfigError, EnvironmentProblem, SidecarError
@@ -95,7 +95,7 @@ def _questions(options: Options) -> Iterator[Diagnosis]:
         yield from _mistakes("litestream.yml", error)
     databases = {each.path: each for each in config.databases} if config is not None else {}
     if config is not None:
-        yield from _read(options, config)
+        yield from _read(options, settings, config)
     yield from diagnosis.http(settings)
     yield from diagnosis.state(settings)
     yield from _asked("scratch", diagnosis.room(databases, settings.scratch, settings.resources.scratch_max))
@@ -103,7 +103,7 @@ def _questions(options: Options) -> Iterator[Diagnosis]:
         yield from _tried(right, settings, binary)
 
 
-def _read(options: Options, config: litestream_yml.LitestreamConfig) -> Iterator[Diagnosis]:
+def _read(options: Options, settings: Settings, config: litestream_yml.LitestreamConfig) -> Iterator[Diagnosis]:
     """What litestream.yml says."""
     count = len(config.databases)
     said = f"{options.litestream_config}: {count} database{'' if count == 1 else 's'}"
@@ -115,6 +115,10 @@ def _read(options: Options, config: litestream_yml.LitestreamConfig) -> Iterator
         )
     for warning in config.warnings:
         yield Diagnosis("litestream.yml", Grade.WARN, warning)
+    for warning in strangers(settings, {each.name for each in config.databases}):
+        yield Diagnosis("sidecar.yml", Grade.WARN, warning, "correct the name, or remove it")
+    for each in config.databases:
+        yield from diagnosis.tight(each, settings.policy_for(each.name))
     for each in config.databases:
         times = config.snapshots[each.path]
         yield from diagnosis.retention(each, times.interval, times.retention)

@@ -78,7 +78,7 @@ def _make_room(keep: Path | None, databases: Sequence[Database]) -> None:
         return
     try:
         for each in databases:
-            (keep / each.name).parent.mkdir(parents=True, exist_ok=True)
+            (keep / each.name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentProblem(
             f"--keep {keep} cannot be made: {error.strerror}", "name a folder that you may write to"

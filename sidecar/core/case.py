@@ -13,6 +13,7 @@ from sidecar.core.units import spell
 
 CLOCK_SLACK = timedelta(minutes=1)  # facts this far ahead of the clock are new; beyond it the clock was set back
 SETTLING_FOR = timedelta(minutes=2)  # a database or a Litestream seen for less may still find the other
+LOOKS_MISSED_MAX = 3  # then the last listing no longer stands for the replica
 ROOM_MARGIN = 0.10  # above the database's own size: it may grow between plan and restore
 ROOM_MARGIN_BYTES_MIN = 16 * 1024 * 1024
 

@@ -2,17 +2,18 @@
 
 A case is evidence, policy, the room for drills and one instant. Absent evidence is `unknown`, never `pass`; every fact
 that carries a time counts only while it is young enough, so that a daemon that stopped looking turns red by itself.
-The rules about content (drill, identity, database, schema) stand in `checks_content.py`.
+The rules about content (drill, identity, database, schema) stand in `checks_content.py`, the one about lag in `checks_lag.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sidecar.core import checks_content
-from sidecar.core.case import Case, clock_set_back, needed_bytes, seconds, settling, spelled
+from sidecar.core import checks_content, checks_lag
+from sidecar.core.case import LOOKS_MISSED_MAX, Case, clock_set_back, needed_bytes, seconds, settling, spelled
+from sidecar.core.checks_lag import REPLICA_HINTS
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
 from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
@@ -20,7 +21,6 @@ from sidecar.core.model import ClaimSource, LookResult, Scratch
 from sidecar.core.policy import Policy
 
 CLAIM_MAX_AGE = timedelta(seconds=60)  # Litestream is asked every few seconds
-LOOKS_MISSED_MAX = 3  # then the last listing no longer stands for the replica
 LOOK_GRACE = timedelta(minutes=2)  # a look may take command-timeout and wait for a seat
 
 SOCKET_HINT = "add to litestream.yml: `socket:` and below it `  enabled: true`, then restart Litestream"
@@ -62,14 +62,6 @@ def litestream(case: Case) -> Finding:
     )
 
 
-_REPLICA_HINTS: Mapping[LookResult, str] = {
-    LookResult.UNREACHABLE: "check that the replica's host is up and can be reached from here",
-    LookResult.AUTH: "check the replica's credentials in litestream.yml and the environment",
-    LookResult.TIMEOUT: "the store accepts connections and does not answer; check it, or raise litestream.command-timeout",
-    LookResult.NO_BACKUP: "check the replica's path; if its files were deleted, restart Litestream so that it takes a snapshot",
-}
-
-
 def replica(case: Case) -> Finding:
     """Can the replica be listed?"""
     name, sighting = "replica", case.evidence.sighting
@@ -93,80 +85,9 @@ def replica(case: Case) -> Finding:
         message = sighting.message + (" although it held one before" if gone else "")
         return Finding(
             name, Status.FAIL, message, Reason(sighting.result.value),
-            sighting.hint or _REPLICA_HINTS[sighting.result], waiting_helps,
+            sighting.hint or REPLICA_HINTS[sighting.result], waiting_helps,
         )  # fmt: skip
     return Finding(name, Status.PASS, "the replica can be listed", observed=age, limit=limit, unit="seconds")
-
-
-def lag(case: Case) -> Finding:
-    """Has every commit older than max-lag reached the replica?"""
-    name, evidence = "lag", case.evidence
-    ahead = _replica_ahead(evidence)
-    if ahead is not None:
-        return Finding(
-            name, Status.FAIL, ahead, Reason.REPLICA_AHEAD,
-            "production is older than its backup: was it restored or replaced? Keep the replica, and decide which one is right",
-        )  # fmt: skip
-    if evidence.covered_at is None:
-        empty = evidence.sighting is not None and evidence.sighting.result is LookResult.NO_BACKUP
-        message = (
-            "the replica holds no commit of this database"
-            if empty
-            else "not known yet which commits have reached the replica"
-        )
-        return Finding(
-            name, Status.UNKNOWN, message, Reason.LAGGING, _REPLICA_HINTS[LookResult.NO_BACKUP] if empty else "",
-            retryable=not empty or evidence.listing is None,
-        )  # fmt: skip
-    future = clock_set_back(name, Reason.LAGGING, "the last known good replication", evidence.covered_at, case.now)
-    if future is not None:
-        return future
-    lag_s, limit = seconds(case.now - evidence.covered_at), case.policy.max_lag.total_seconds()
-    sync_error = evidence.claim.sync_error if evidence.claim is not None and evidence.claim.up else None
-    if lag_s > limit:
-        why = f"; Litestream says: {sync_error}" if sync_error else ""
-        if evidence.live is not None and evidence.live.error:
-            why += f"; the local files cannot be read: {evidence.live.error}"
-        return Finding(
-            name, Status.FAIL, f"replica lacks commits of the last {lag_s:.0f} s (limit {limit:.0f} s){why}",
-            Reason.STALLED if sync_error else Reason.LAGGING,
-            "look at Litestream's log and at the replica's store; new commits are not being backed up",
-            True, lag_s, limit, "seconds",
-        )  # fmt: skip
-    if sync_error:
-        return Finding(
-            name, Status.WARN, f"Litestream cannot sync: {sync_error}", Reason.STALLED,
-            "look at Litestream's log", True, lag_s, limit, "seconds",
-        )  # fmt: skip
-    return Finding(
-        name,
-        Status.PASS,
-        f"every commit up to {lag_s:.0f} s ago is in the replica",
-        None,
-        "",
-        False,
-        lag_s,
-        limit,
-        "seconds",
-    )
-
-
-def _replica_ahead(evidence: Evidence) -> str | None:
-    """A sentence when the replica holds what production never had. Litestream writes its local file before it uploads,
-    so local files read after a listing ended can never be behind that listing."""  # noqa: D205, D209 - one thought
-    live, sighting, listing = evidence.live, evidence.sighting, evidence.listing
-    if (
-        live is None or sighting is None or listing is None or sighting.listing != listing
-    ):  # equal: it may come from disk
-        return None
-    if sighting.finished_at is None or live.read_at < sighting.finished_at or live.capture is None:
-        return None
-    local = live.capture.position
-    if local.generation:  # of a large transaction 0.3 may upload a part: what begins before the local end is not ahead
-        local = replace(local, offset=max(local.offset, live.capture.wal_end or 0))
-    if listing.position.covers(local) and not local.covers(listing.position):
-        return f"the replica is at {listing.position}, production only at {local}"
-    return None
 
 
 def snapshot(case: Case) -> Finding:
@@ -176,7 +97,7 @@ def snapshot(case: Case) -> Finding:
     if listing is None or gone:
         status = Status.FAIL if gone else Status.UNKNOWN
         message = "the replica holds no snapshot" if gone else "no snapshot has been seen yet"
-        hint = _REPLICA_HINTS[LookResult.NO_BACKUP] if gone else ""
+        hint = REPLICA_HINTS[LookResult.NO_BACKUP] if gone else ""
         return Finding(name, status, message, Reason.NO_SNAPSHOT, hint, retryable=listing is None)
     if listing.snapshot is None or listing.snapshot_at is None:
         return Finding(
@@ -204,7 +125,7 @@ def chain(case: Case) -> Finding:
             Status.UNKNOWN,
             "no chain of backup files has been seen",
             Reason.CHAIN_GAP,
-            _REPLICA_HINTS[LookResult.NO_BACKUP] if _no_backup(case.evidence) else "",
+            REPLICA_HINTS[LookResult.NO_BACKUP] if _no_backup(case.evidence) else "",
             retryable=listing is None,
         )
     # 0.3 names a segment by where it starts, so only TXIDs can be held against each other.
@@ -255,7 +176,7 @@ Check = Callable[[Case], Finding | None]
 CHECKS: Mapping[str, Check] = {
     "litestream": litestream,
     "replica": replica,
-    "lag": lag,
+    "lag": checks_lag.lag,
     "snapshot": snapshot,
     "chain": chain,
     "drill": checks_content.drill,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from sidecar.core.case import Case, clock_set_back, seconds, settling, spelled
 from sidecar.core.evidence import Evidence, shrinkage
 from sidecar.core.finding import Finding, Reason, Status
 from sidecar.core.model import Content, Outcome
+from sidecar.core.schedule import drill_due_at
 
+SOON = timedelta(minutes=10)  # a deploy script waits minutes, not hours
 WAIT_HINT = "wait for the next drill, or start one: POST /drills or `litestream-sidecar verify`"
 TRIES_WORTH_WAITING = 3  # what has kept us out this often in a row will not go away by waiting
 
@@ -44,7 +48,7 @@ def drill(case: Case) -> Finding:
             why = f"; the newest was {last.outcome} ({last.reason}): {last.message}"
         return Finding(
             name, Status.FAIL, f"the backup was last restored {spelled(age)} ago (limit {spelled(limit)}){why}",
-            Reason.DRILL_OLD, WAIT_HINT, _worth_waiting(evidence), age, limit, "seconds",
+            Reason.DRILL_OLD, WAIT_HINT, _worth_waiting(evidence) and _drill_comes_soon(case), age, limit, "seconds",
         )  # fmt: skip
     return Finding(
         name, Status.PASS, f"restored and checked {spelled(age)} ago", None, "", False, age, limit, "seconds"
@@ -57,6 +61,12 @@ def _worth_waiting(evidence: Evidence) -> bool:
     if last is None or last.reason in {Reason.ABORTED, Reason.RACED}:
         return True
     return last.reason != Reason.SCRATCH_FULL and evidence.not_passed_in_a_row < TRIES_WORTH_WAITING
+
+
+def _drill_comes_soon(case: Case) -> bool:
+    """Whether waiting helps: the next scheduled drill is not hours away, as it is where only `?max_age` asks for it."""
+    due_at = drill_due_at(case.evidence, case.policy)
+    return due_at is None or due_at - case.now <= SOON
 
 
 def identity(case: Case) -> Finding:
@@ -90,7 +100,8 @@ def identity(case: Case) -> Finding:
     )
     if lost > case.policy.max_shrink:
         return Finding(
-            name, Status.FAIL, f"{lost:.0%} of its rows, tables or pages are gone since the last good drill",
+            name, Status.FAIL, f"{lost:.0%} of its rows, tables or pages are gone, compared with the copy of "
+            f"{(evidence.baseline.read_at if evidence.baseline else case.now):%Y-%m-%d %H:%M}",
             Reason.SHRUNK, "find out what deleted them; if it was meant, raise policy.max-shrink until the next drill",
             observed=lost, limit=case.policy.max_shrink, unit="ratio",
         )  # fmt: skip

@@ -6,7 +6,7 @@ Nothing here is an opinion: a verdict is computed from evidence and `now` whenev
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 from sidecar.core.model import (
@@ -25,6 +25,8 @@ from sidecar.core.model import (
     Replica,
     Sighting,
 )
+
+JUST_NOW = timedelta(seconds=15)  # local files are read every 5 s, and at once when they change
 
 
 class Coverage(Enum):
@@ -104,9 +106,8 @@ class Evidence:
         if self.replica is None:
             return replace(self, replica=identity)
         return replace(
-            self, replica=identity, sighting=None, listing=None, covered_at=None, covered_live=None, last_drill=None,
-            last_conclusive=None, last_passed=None, last_audit=None, not_passed_in_a_row=0,
-        )  # fmt: skip
+            self, replica=identity, sighting=None, listing=None, covered_at=None, covered_live=None
+        ).unproved()
 
     def after_live(self, live: LiveState) -> Evidence:
         """What the local files say now. An unchanged, covered database stays covered up to now."""
@@ -120,13 +121,34 @@ class Evidence:
                     grown, file_id=live.file_id, replaced_at=live.read_at,
                     replaced_after=self.live.read_at if self.live is not None else self.first_seen_at,
                     content=None, content_error=None, database_check=None, database_found=None,
-                )  # fmt: skip
+                ).unproved()  # fmt: skip
         if _captured_since(grown, live):
-            grown = replace(grown, replaced_at=None, replaced_after=None)
+            # What was drilled meanwhile was still of the file before.
+            grown = replace(grown, replaced_at=None, replaced_after=None).unproved()
         idle = self.covered_live is not None and self.covered_live.fingerprint == live.fingerprint
         if idle and live.error is None:
             grown = replace(grown, covered_at=live.read_at)
         return grown
+
+    def unproved(self) -> Evidence:
+        """The same evidence without any drill; the baseline stays, so that what was lost still shows."""
+        return replace(
+            self, last_drill=None, last_conclusive=None, last_passed=None, last_audit=None, not_passed_in_a_row=0
+        )
+
+    def unseen(self) -> Evidence:
+        """The same evidence without the newest sighting: the replica is to be listed again, with what is configured now."""
+        return replace(self, sighting=None)
+
+    def lag(self, now: datetime) -> timedelta | None:
+        """Age of the oldest commit that the replica may lack; None while nobody knows.
+
+        None are lacking where production still is as it was when the replica held all of it, if that was read just now.
+        """
+        if self.covered_at is None:
+            return None
+        age = max(now - self.covered_at, timedelta(0))
+        return timedelta(0) if not self.changing and age <= JUST_NOW else age
 
     def after_claim(self, claim: Claim) -> Evidence:
         """What Litestream says of itself now."""

@@ -83,7 +83,9 @@ def look_due_at(evidence: Evidence, policy: Policy) -> datetime:
     starting = evidence.listing is None and last - evidence.first_seen_at < STARTING_FOR
     if starting and sighting.result in {LookResult.NO_BACKUP, LookResult.UNREACHABLE}:
         return last + min(STARTING_LOOK, policy.look_every)
-    return last + (policy.look_interval if evidence.changing else policy.look_every)
+    interval = policy.look_interval if evidence.changing else policy.look_every
+    # From begin to begin, so that the interval is kept; but a store that answers slowly gets some rest.
+    return max(sighting.read_at + interval, last + interval / 4)
 
 
 def _back_off(first: timedelta, ceiling: timedelta, failures: int) -> timedelta:

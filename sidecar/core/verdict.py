@@ -141,7 +141,8 @@ def lag_seconds(evidence: Evidence, now: datetime) -> float | None:
     """Age of the oldest commit that the replica may lack, in seconds; None while nobody knows."""
     if evidence.covered_at is None or from_the_future(evidence.covered_at, now):
         return None
-    return round(max((now - evidence.covered_at).total_seconds(), 0.0), 3)
+    lag = evidence.lag(now)
+    return round(lag.total_seconds(), 3) if lag is not None else None
 
 
 def drill_document(drill: Drill) -> Document:
@@ -152,7 +153,7 @@ def drill_document(drill: Drill) -> Document:
         "outcome": drill.outcome.value,
         "reason": drill.reason,
         "message": drill.message,
-        "hint": drill.hint,
+        "hint": drill.hint or None,
         "position": str(drill.position) if drill.position is not None else None,
         "started_at": rfc3339(drill.started_at),
         "finished_at": rfc3339(drill.finished_at),

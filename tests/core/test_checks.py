@@ -440,3 +440,22 @@ def test_another_generation_is_not_ahead() -> None:
 def test_a_03_chain_that_ends_where_its_last_segment_begins_is_whole() -> None:
     evidence = shown(position=Position("aaaaaaaaaaaaaaaa", 2, 8192), reachable=Position("aaaaaaaaaaaaaaaa", 2, 4152))
     assert finding("chain", evidence).status is PASS
+
+
+def test_an_idle_database_has_no_lag_while_its_files_are_read_and_a_growing_one_when_they_are_not() -> None:
+    strict = Policy(max_lag=timedelta(seconds=2))
+    read_just_now = finding("lag", GOOD, strict, NOW + timedelta(seconds=5))
+    assert (read_just_now.status, read_just_now.observed) == (PASS, 0.0)
+    not_read_any_more = finding("lag", GOOD, strict, NOW + timedelta(seconds=16))
+    assert (not_read_any_more.status.blocks, not_read_any_more.observed) == (True, 16.0)
+
+
+def test_between_two_looks_a_tighter_limit_is_not_known_rather_than_disproved() -> None:
+    written = GOOD.after_live(live(NOW + timedelta(seconds=5), frames=9, captures=(capture(),)))
+    at = NOW + timedelta(seconds=40)
+    tight = finding("lag", written, Policy(max_lag=timedelta(seconds=30)), at)
+    assert (tight.status, tight.reason, tight.retryable) == (UNKNOWN, Reason.LAGGING, True)
+    assert "last listed 40 s ago" in tight.message
+    assert finding("lag", written, Policy(max_lag=timedelta(minutes=2)), at).status is PASS
+    nobody_looks = finding("lag", written, Policy(max_lag=timedelta(seconds=30)), NOW + timedelta(minutes=4))
+    assert nobody_looks.status is FAIL

@@ -313,3 +313,28 @@ def test_a_look_that_began_before_the_file_was_replaced_does_not_bring_the_old_f
     after = replaced.after_sighting(live(), seen(NOW + timedelta(seconds=9)))
     assert after.file_id == FileId(8, 2002)
     assert after.replaced_at == replaced.replaced_at
+
+
+def test_what_was_proved_of_a_replaced_file_counts_for_nothing() -> None:
+    other = FileId(8, 2002)
+    replaced = GOOD.after_live(live(NOW + timedelta(seconds=1), file_id=other))
+    assert finding("drill", replaced).reason is Reason.NEVER_DRILLED
+    drilled_meanwhile = replaced.after_drill(drill(NOW + timedelta(seconds=2)))
+    restarted = drilled_meanwhile.after_claim(claim(NOW, started_at=NOW + timedelta(seconds=3)))
+    captured = live(NOW + timedelta(seconds=9), 43, file_id=other, captures=(capture(43, NOW + timedelta(seconds=4)),))
+    cleared = restarted.after_live(captured)
+    assert cleared.replaced_at is None
+    assert finding("drill", cleared).reason is Reason.NEVER_DRILLED, "that drill was still of the file before"
+    assert cleared.baseline is not None, "what was lost must still show"
+
+
+def test_waiting_for_a_drill_that_is_hours_away_is_not_worth_it() -> None:
+    policy = Policy(drill_every=timedelta(hours=6))
+    asked_for_more = finding(
+        "drill", GOOD, replace(policy, drill_max_age=timedelta(minutes=1)), NOW + timedelta(hours=1)
+    )
+    assert (asked_for_more.reason, asked_for_more.retryable) == (Reason.DRILL_OLD, False)
+    due = finding(
+        "drill", GOOD, replace(policy, drill_max_age=timedelta(minutes=1)), NOW + timedelta(hours=5, minutes=55)
+    )
+    assert (due.reason, due.retryable) == (Reason.DRILL_OLD, True)

@@ -237,3 +237,9 @@ def test_watching_outlives_a_restart_of_the_daemon(site: Site, serve: Serve) -> 
     serve(Listen("127.0.0.1", port), asgi=site.app)
     until(lambda: "READY" in (watch.stdout.readline() if watch.stdout else ""), every=0)
     assert interrupt(watch).code == 130
+
+
+def test_status_asks_where_the_environment_says_the_daemon_listens(serve: Serve, tmp_path: Path) -> None:
+    path = f"{tmp_path}/s"
+    serve(Listen("", 0, path))
+    assert run("status", env={"LITESTREAM_SIDECAR_LISTEN": f"unix:{path}"}).code == 0

@@ -290,3 +290,10 @@ def test_what_the_running_daemon_did_not_take_over(up: Scene) -> None:
     ran = up.run("doctor")
     assert ran.code == 2
     says(ran, "bad     litestream.yml: is not valid YAML: ", "(line 3)")
+
+
+def test_settings_that_are_for_nobody_and_a_limit_that_flaps(scene: Scene) -> None:
+    scene.write_sidecar_yml("databases: {aap: {policy: {drill-every: 3h}}, app: {policy: {max-lag: 2s}}}\n")
+    ran = scene.run("doctor")
+    says(ran, "warn    sidecar.yml: sidecar.yml sets databases.aap, and no database has that name; app?")
+    says(ran, "warn    app: max-lag is 2 s: it flaps while the app writes", "try: set max-lag to 5s or more")

@@ -253,6 +253,8 @@ def test_keep_moves_the_checked_copy_and_only_that(stage: Stage, tmp_path: Path)
     drill = stage.drill(keep=tmp_path / "kept")
     assert drill.outcome is PASSED
     assert [file.name for file in (tmp_path / "kept").iterdir()] == ["app-d1.db"]
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "kept", tmp_path / "kept" / "app-d1.db")]
+    assert modes == [0o700, 0o600], "it is production's content"
     assert stage.scratch.empty
 
 
