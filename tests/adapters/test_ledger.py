@@ -198,7 +198,7 @@ def test_what_is_read_anew_anyway_is_written_once_a_minute(folder: Path) -> None
 @contextlib.contextmanager
 def as_user(uid: int) -> Iterator[None]:
     if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else")
+        pytest.fail("only root can become somebody else: run the tests as root")
     os.seteuid(uid)
     try:
         yield
@@ -496,7 +496,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     made.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=300k,mode=0700", "tmpfs", str(made)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a disk of our own needs root with CAP_SYS_ADMIN")
+        pytest.fail("mounting a disk of our own needs root with CAP_SYS_ADMIN")
     yield made
     subprocess.run(["umount", str(made)], check=True)
 

@@ -170,10 +170,12 @@ class Stage:
     app: App
     litestream: Litestream
     sidecar: Sidecar
+    bucket: Path | None = None  # of an object store: its folder on the store's disk
 
     @property
     def replica(self) -> Path:
-        return self.folder / "replica"
+        """Where the replica's files lie: its own folder, or the bucket's on the store's disk."""
+        return self.bucket or self.folder / "replica"
 
     def synced(self) -> None:
         """Have Litestream (0.5) capture and upload everything committed so far."""
@@ -182,11 +184,11 @@ class Stage:
             until(lambda: client.post("http://litestream/sync", json=body, timeout=12).status_code == 200, say="synced")
 
     def move_replica(self) -> None:
-        """What the hints about damaged backups ask for: a new, empty path, and Litestream started again (file replica)."""
-        old, new = str(self.replica), f"{self.replica}-anew"
+        """What the hints about damaged backups ask for: a new, empty path, and Litestream started again."""
+        old = f"path: {'app' if self.bucket else self.replica}"
         self.litestream.stop()
         yml = self.litestream.config
-        yml.write_text(yml.read_text().replace(old, new))
+        yml.write_text(yml.read_text().replace(f"{old},", f"{old}-anew,"))
         self.litestream.start()
 
     def level(self, level: int) -> list[Path]:
@@ -212,7 +214,7 @@ def lose_past(folder: Path, txid: int) -> None:
 
 @contextlib.contextmanager
 def stage(
-    folder: Path, *, replica: str | None = None, executable: str | None = None, socket: bool = True,
+    folder: Path, *, replica: str | None = None, bucket: Path | None = None, executable: str | None = None, socket: bool = True,
     more: str = "", rest: str = "", settings: str = "", db_settings: str = "",
 ) -> Iterator[Stage]:  # fmt: skip
     """Lay out the folder: nothing runs yet. `replica` is a YAML flow mapping; `settings` are top-level lines."""
@@ -227,7 +229,7 @@ def stage(
     ours = folder / "sidecar.yml"
     ours.write_text(POLICY.format(binary=executable or binary(), more=more, rest=rest))
     acting = Stage(
-        folder, app, Litestream(yml, executable=executable or binary()), Sidecar(yml, ours, folder / "state")
+        folder, app, Litestream(yml, executable=executable or binary()), Sidecar(yml, ours, folder / "state"), bucket
     )
     try:
         yield acting

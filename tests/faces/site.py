@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import jsonschema  # type: ignore[import-untyped] # ships no types
+import jsonschema
 
 from sidecar.openapi import openapi
 from sidecar.web import App

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-import jsonschema  # type: ignore[import-untyped] # ships no types
+import jsonschema
 import pytest
 
 from sidecar.core.model import ClaimSource, Position, Replica
