@@ -24,7 +24,7 @@ from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.house import House
 from sidecar.look import Looked
 
-TICK_S = 0.5
+TICK_S, TICK_MIN_S = 1.0, 0.25  # half of the shortest look interval, within these
 COALESCE_S = 0.1  # a burst of events is one wake
 PULSE_S = 5.0  # local files are read this often even when no event comes
 PULSE_WOKEN_S = 1.0  # and at most this often when events do come
@@ -75,11 +75,18 @@ class Daemon:
                     self.turn()
                 except Exception:  # a turn that fails does not count as one: /livez says so before long
                     log.exception("the loop failed in a way that nobody foresaw")
-                self.wake.wait(TICK_S)
+                self.wake.wait(self._tick_s())
                 if self.wake.is_set():
                     self.stop.wait(COALESCE_S)
         self._collect()
         self.house.ledger.flush()
+
+    def _tick_s(self) -> float:
+        """Seconds that the loop may sleep, so that the shortest interval is still kept."""
+        shortest = min(
+            (each.look_interval.total_seconds() for each in self.keeper.fleet.policies.values()), default=TICK_S
+        )
+        return min(max(shortest / 2, TICK_MIN_S), TICK_S)
 
     def _be_nice(self) -> None:
         # On Linux niceness belongs to the thread, and a child process inherits its thread's.
