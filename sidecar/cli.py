@@ -10,85 +10,22 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from sidecar import __version__
+from sidecar.cli_options import an_address, common, env_of, logging_options, option, options, say
 from sidecar.commands.tame import tame
 from sidecar.core.errors import ConfigError, SidecarError
-from sidecar.core.settings_model import parse_listen
-from sidecar.options import Options
 
 PROGRAM = "litestream-sidecar"
 HERE = Path(__file__).parent
 USAGE, COULD_NOT_TELL, INTERRUPTED = 2, 3, 130
 REPORT_HINT = f"this is a fault of {PROGRAM} {__version__}: report it with the command that you ran"
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _env(option: str) -> str:
-    return f"LITESTREAM_SIDECAR_{option.upper().replace('-', '_')}"
-
-
-def _option(*names: str, **how: Any) -> Callable[[F], F]:
-    """An option with its environment variable, and its default in the help."""
-    long = next(name for name in names if name.startswith("--")).removeprefix("--")
-    return click.option(*names, envvar=_env(long), show_envvar=True, **how)
-
-
-def _address(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
-    try:
-        return None if text is None else str(parse_listen(text))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _logging(level: str) -> Callable[[F], F]:
-    """The options of the log; it goes to stderr."""
-
-    def decorated(command: F) -> F:
-        levels = click.Choice(["debug", "info", "warning", "error"])
-        command = _option("--log-level", type=levels, default=level, show_default=True, help="from which level on")(
-            command
-        )
-        formats = click.Choice(["console", "json"])
-        return _option("--log-format", type=formats, default="console", show_default=True, help="how log lines look")(
-            command
-        )
-
-    return decorated
-
-
-def _common(level: str) -> Callable[[F], F]:
-    """Give a command the options common to all (CONTRACT 1)."""
-
-    def decorated(command: F) -> F:
-        command = _logging(level)(command)
-        path = click.Path(path_type=Path, readable=False)
-        for name, text in (
-            ("--state-dir", "where evidence is kept"),
-            ("--config", "the sidecar's own sidecar.yml (optional)"),
-            (
-                "--litestream-config",
-                "Litestream's configuration [default: $LITESTREAM_CONFIG, else /etc/litestream.yml]",
-            ),
-        ):
-            command = _option(name, type=path, help=text)(command)
-        return command
-
-    return decorated
-
-
-def _options(given: dict[str, Any]) -> Options:
-    litestream = given.pop("litestream_config") or Path(os.environ.get("LITESTREAM_CONFIG") or "/etc/litestream.yml")
-    return Options(
-        litestream_config=litestream,
-        **{key: given.pop(key) for key in ("config", "state_dir", "log_format", "log_level")},
-    )
 
 
 class Interrupted(SidecarError):
@@ -113,78 +50,78 @@ def cli() -> None:
 
 
 @cli.command()
-@_common("info")
-@_option(
+@common("info")
+@option(
     "--listen",
-    callback=_address,
+    callback=an_address,
     help="host:port, or unix:/path [default: http.listen of sidecar.yml, else 127.0.0.1:9810]",
 )
 def run(listen: str | None, **given: Any) -> int:
     """The daemon: watch, drill, answer /ready and /metrics."""
     from sidecar.commands.run import run as command  # noqa: PLC0415
 
-    return command(replace(_options(given), listen=listen))
+    return command(replace(options(given), listen=listen))
 
 
 @cli.command()
-@_logging("error")
-@_option("--once", is_flag=True, help="stop at the first ready answer, print the /ready JSON, exit 0")
-@_option(
+@logging_options("error")
+@option("--once", is_flag=True, help="stop at the first ready answer, print the /ready JSON, exit 0")
+@option(
     "--dir",
     "folder",
     type=click.Path(path_type=Path, readable=False),
     help="the folder to work in [default: a temporary one]",
 )
-@_option(
-    "--listen", callback=_address, default="127.0.0.1:9810", show_default=True, help="host:port of the demo's daemon"
+@option(
+    "--listen", callback=an_address, default="127.0.0.1:9810", show_default=True, help="host:port of the demo's daemon"
 )
 def demo(folder: Path | None, listen: str, *, once: bool, **given: Any) -> int:
     """Real Litestream, a writing app and the daemon in one folder."""
     from sidecar.commands.demo import demo as command  # noqa: PLC0415
 
-    return command(folder, listen, once=once, echo=_say, **given)
+    return command(folder, listen, once=once, echo=say, **given)
 
 
 @cli.command()
-@_common("warning")
+@common("warning")
 def doctor(**given: Any) -> int:
     """Check the set-up and print what to change."""
     from sidecar.commands.doctor import doctor as command  # noqa: PLC0415
 
-    return command(_options(given), echo=_say)
+    return command(options(given), echo=say)
 
 
 @cli.command()
-@_common("warning")
-@_option("--url", help="the daemon's address [default: http.listen of sidecar.yml]")
-@_option("--json", "as_json", is_flag=True, help="print the /ready document")
-@_option("--watch", is_flag=True, help="stay, and draw the table anew every two seconds")
+@common("warning")
+@option("--url", help="the daemon's address [default: http.listen of sidecar.yml]")
+@option("--json", "as_json", is_flag=True, help="print the /ready document")
+@option("--watch", is_flag=True, help="stay, and draw the table anew every two seconds")
 def status(url: str | None, *, as_json: bool, watch: bool, **given: Any) -> int:
     """The daemon's answer as a table for people."""
     from sidecar.commands.status import status as command  # noqa: PLC0415
 
-    listen = os.environ.get(_env("listen"))  # a daemon set up by its environment is asked where it listens
-    return command(replace(_options(given), listen=listen), url, as_json=as_json, watch=watch, echo=_say)
+    listen = os.environ.get(env_of("listen"))  # a daemon set up by its environment is asked where it listens
+    return command(replace(options(given), listen=listen), url, as_json=as_json, watch=watch, echo=say)
 
 
 @cli.command()
-@_common("warning")
+@common("warning")
 @click.argument("db", required=False)
-@_option("--json", "as_json", is_flag=True, help="print a list of drills, newest first")
-@_option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="at most this many drills")
+@option("--json", "as_json", is_flag=True, help="print a list of drills, newest first")
+@option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="at most this many drills")
 def history(db: str | None, limit: int, *, as_json: bool, **given: Any) -> int:
     """Past drills and what they found."""
     from sidecar.commands.history import history as command  # noqa: PLC0415
 
-    return command(_options(given), db, limit, as_json=as_json, echo=_say)
+    return command(options(given), db, limit, as_json=as_json, echo=say)
 
 
 @cli.command()
-@_common("warning")
+@common("warning")
 @click.argument("dbs", nargs=-1, metavar="[DB]...")
-@_option("--json", "as_json", is_flag=True, help="print the /ready document and nothing else")
-@_option("--full", is_flag=True, help="integrity_check instead of quick_check")
-@_option(
+@option("--json", "as_json", is_flag=True, help="print the /ready document and nothing else")
+@option("--full", is_flag=True, help="integrity_check instead of quick_check")
+@option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False, readable=False),
     help="keep the checked copies in this folder",
@@ -193,7 +130,7 @@ def verify(dbs: tuple[str, ...], keep: Path | None, *, as_json: bool, full: bool
     """Drill now, in the foreground; no daemon needed."""
     from sidecar.commands.verify import verify as command  # noqa: PLC0415
 
-    return command(_options(given), dbs, full=full, keep=keep, as_json=as_json, echo=_say)
+    return command(options(given), dbs, full=full, keep=keep, as_json=as_json, echo=say)
 
 
 def entry(arguments: Sequence[str]) -> int:
@@ -229,23 +166,6 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(HERE)] or frames
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "an unknown place"
-
-
-class _Voice:
-    """Prints; False from the moment on that nobody reads (`… | head -1`), which is no fault and changes no exit code."""
-
-    heard = True
-
-    def __call__(self, text: str) -> bool:
-        try:
-            click.echo(text)
-        except BrokenPipeError:
-            self.heard = False
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would complain
-        return self.heard
-
-
-_say = _Voice()
 
 
 def _refuse(sentences: Sequence[str], hint: str, code: int) -> int:

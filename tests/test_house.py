@@ -43,7 +43,7 @@ CLIENTS = (
 TECHNOLOGY: dict[str, tuple[str, ...]] = {
     "apsw": ("sidecar.adapters.sqlite_*", "sidecar.adapters.ledger*"),
     "cattrs": ("sidecar.settings_shape", "sidecar.adapters.ledger.codec"),
-    "click": ("sidecar.cli",),
+    "click": ("sidecar.cli*",),
     "h11": ("sidecar.adapters.http_server",),
     "httpx": CLIENTS,
     "prometheus_client": ("sidecar.metrics", "sidecar.adapters.litestream_metrics"),
@@ -59,7 +59,8 @@ TECHNOLOGY_EXCEPTIONS = {
     ("sidecar.adapters.background", "subprocess"): "the demo keeps its app and its Litestream running beside itself",
     ("sidecar.adapters.ledger.folder", "tenacity"): "waits for the lock of a process that is just ending",
     ("sidecar.commands.demo_app", "apsw"): "a program of its own: the app whose database the demo backs up",
-    ("sidecar.assembly", "apsw"): "only the library's version, for the evidence",
+    ("sidecar.assembly", "apsw"): "only the library's version, for the metrics",
+    ("sidecar.assembly_tools", "apsw"): "only the library's version, for the evidence",
 }
 
 # Adapters that others may stand on: one way to run a child, to ask Litestream, to keep a descriptor, to read a schema.
@@ -89,7 +90,7 @@ DEADLINE_KEEPERS = (
     "sidecar.adapters.sqlite_content",
 )
 
-SPEAKERS = ("sidecar.__main__", "sidecar.cli", "sidecar.commands*")
+SPEAKERS = ("sidecar.__main__", "sidecar.cli*", "sidecar.commands*")
 SPEAKING = frozenset(
     {"print", "exit", "quit", "sys.exit", "os._exit", "click.echo", "sys.stdout.write", "sys.stderr.write"}
 )
@@ -103,8 +104,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sidecar.flips", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.house",
     ),
     ("sidecar.daemon", "sidecar.web*", "sidecar.openapi", "sidecar.metrics"),
-    ("sidecar.assembly*",),
+    ("sidecar.assembly_*",),
+    ("sidecar.assembly",),
     ("sidecar.commands*",),
+    ("sidecar.cli_*",),
     ("sidecar.cli",),
     ("sidecar.__main__",),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sidecar import diagnosis
 from sidecar.adapters import litestream_yml
-from sidecar.assembly import Binary, Tools, find_litestream, load_fleet, read_settings, strangers, tools
+from sidecar.assembly_tools import Binary, Tools, find_litestream, load_fleet, read_settings, strangers, tools
 from sidecar.commands.render import Echo, drawn, labelled
 from sidecar.commands.tame import tame
 from sidecar.core.errors import ConfigError, EnvironmentProblem, SidecarError

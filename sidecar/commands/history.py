@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.ledger import Ledger
-from sidecar.assembly import read_settings
+from sidecar.assembly_tools import read_settings
 from sidecar.commands.render import Echo, history_table
 from sidecar.core.errors import EnvironmentProblem, SidecarError
 from sidecar.core.verdict import drill_document

@@ -6,7 +6,7 @@ import json
 import threading
 
 from sidecar.adapters.ready_client import BadAddress, fetch_ready
-from sidecar.assembly import address, read_settings
+from sidecar.assembly_tools import address, read_settings
 from sidecar.commands.render import Echo, drawn, exit_code, fleet_table, terminal
 from sidecar.core.errors import SidecarError
 from sidecar.core.verdict import Document

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidecar import __version__
 from sidecar.answers import Answers
-from sidecar.assembly import Tools, load_fleet, tools
+from sidecar.assembly_tools import Tools, load_fleet, tools
 from sidecar.commands.progress import shown
 from sidecar.commands.render import Echo, exit_code, fleet_table
 from sidecar.commands.stopping import stopping

@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from sidecar.assembly import load_fleet, tools
+from sidecar.assembly_tools import load_fleet, tools
 from sidecar.commands.progress import unseen
 from sidecar.drill import Order
 from sidecar.options import Options

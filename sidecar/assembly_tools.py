@@ -1,0 +1,167 @@
+"""The tools that the daemon and every foreground command work with: both configurations read, the adapters built."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from sidecar.adapters import litestream_yml
+from sidecar.adapters.claims import LitestreamClaims
+from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.ledger import Ledger
+from sidecar.adapters.litestream_binary import detect, find_binary, is_v3
+from sidecar.adapters.litestream_metrics import LitestreamMetrics
+from sidecar.adapters.litestream_socket import LitestreamSocket
+from sidecar.adapters.litestream_v3 import LitestreamV3
+from sidecar.adapters.litestream_v5 import LitestreamV5
+from sidecar.adapters.live_descriptors import LiveDescriptors
+from sidecar.adapters.live_files import LiveFiles
+from sidecar.adapters.scratch import Scratch
+from sidecar.adapters.sqlite_copy import CopySqlite
+from sidecar.adapters.sqlite_live import LiveSqlite
+from sidecar.core.ports import Claims, ReplicaReader
+from sidecar.drill import Driller
+from sidecar.fleet import Fleet
+from sidecar.look import Looker
+from sidecar.options import Options
+from sidecar.production import Examiner
+from sidecar.settings import Settings
+from sidecar.settings import read as read_sidecar_yml
+
+log = logging.getLogger("sidecar")
+
+
+def read_settings(options: Options) -> Settings:
+    """sidecar.yml under what the command line says."""
+    overrides = {"http.listen": options.listen, "state-dir": str(options.state_dir) if options.state_dir else None}
+    return read_sidecar_yml(options.config, os.environ, overrides)
+
+
+def address(settings: Settings) -> str:
+    """Where a daemon with these settings can be asked from this machine."""
+    listen = settings.http.listen
+    if listen.unix:
+        return str(listen)
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - read, not bound
+    return f"http://{everywhere.get(listen.host, str(listen).rsplit(':', 1)[0])}:{listen.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """The Litestream that drills: where it is and what it says its version is."""
+
+    path: str
+    version: str
+
+    @property
+    def generation(self) -> litestream_yml.Generation:
+        """Which generation's configuration and commands it understands."""
+        return "0.3" if is_v3(self.version) else "0.5"
+
+
+def find_litestream(settings: Settings) -> Binary:
+    """Find Litestream and ask it for its version. Raises EnvironmentProblem."""
+    path = find_binary(settings.litestream.binary)
+    return Binary(path, detect(path, os.environ))
+
+
+def strangers(settings: Settings, names: Collection[str]) -> Iterator[str]:
+    """Names under `databases:` that no database has: what is set there is set for nobody."""
+    for name, own in settings.databases.items():
+        if name not in names and own.path is None:
+            near = difflib.get_close_matches(name, names, n=1)
+            yield f"sidecar.yml sets databases.{name}, and no database has that name" + (
+                f"; {near[0]}?" if near else ""
+            )
+
+
+def load_fleet(options: Options, generation: litestream_yml.Generation) -> Callable[[], Fleet]:
+    """A function that reads both files anew; folders are only rescanned when neither file changed."""
+    previous: litestream_yml.LitestreamConfig | None = None
+
+    def load() -> Fleet:
+        nonlocal previous
+        settings = read_settings(options)
+        config = litestream_yml.read(
+            options.litestream_config, os.environ, generation=generation, aliases=settings.aliases, previous=previous
+        )
+        previous = config
+        return Fleet(
+            databases={each.path: each for each in config.databases},
+            policies={each.path: settings.policy_for(each.name) for each in config.databases},
+            command_timeout_s=settings.litestream.command_timeout.total_seconds(),
+            socket_path=settings.litestream.socket or config.socket_path,
+            metrics_url=settings.litestream.metrics_url or config.metrics_url,
+            files=tuple(each for each in (options.litestream_config, options.config) if each is not None),
+            rescan=any(each.watch for each in config.watch_dirs),
+            folders=tuple(Path(each.path) for each in config.watch_dirs if each.watch),
+            warnings=(*config.warnings, *strangers(settings, {each.name for each in config.databases})),
+            secrets=config.secrets,
+        )
+
+    return load
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The adapters and verbs that both the daemon and a foreground command work with."""
+
+    settings: Settings
+    binary: Binary
+    clock: SystemClock
+    ledger: Ledger
+    live: LiveFiles
+    production: LiveSqlite
+    replica: ReplicaReader
+    scratch: Scratch
+    looker: Looker
+    driller: Driller
+    examiner: Examiner
+
+    def claims(self, fleet: Fleet) -> Claims:
+        """Whom to ask about Litestream, by what the configuration in force says."""
+        return LitestreamClaims(
+            socket=LitestreamSocket(fleet.socket_path, self.clock) if fleet.socket_path else None,
+            metrics=LitestreamMetrics(fleet.metrics_url, self.clock) if fleet.metrics_url else None,
+            clock=self.clock,
+        )
+
+
+@contextlib.contextmanager
+def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
+    """Build everything that reads and restores. `exclusive` claims the state directory, as a daemon must."""
+    settings = read_settings(options)
+    binary = find_litestream(settings)
+    clock = SystemClock()
+    descriptors = LiveDescriptors()
+    live = LiveFiles(descriptors.read, clock)
+    production = LiveSqlite(descriptors)
+    kind = LitestreamV3 if binary.generation == "0.3" else LitestreamV5
+    replica = kind(binary.path, binary.version, os.environ, nice=settings.resources.nice)
+    with contextlib.closing(Ledger.open(settings.state_dir, clock=clock, exclusive=exclusive)) as ledger:
+        for note in ledger.notes:
+            log.warning("%s", note)
+        scratch = Scratch(settings.scratch, settings.resources.scratch_max)
+        if exclusive:
+            scratch.sweep()
+        integrity = CopySqlite()
+        yield Tools(
+            settings=settings,
+            binary=binary,
+            clock=clock,
+            ledger=ledger,
+            live=live,
+            production=production,
+            replica=replica,
+            scratch=scratch,
+            looker=Looker(live, replica, production, clock),
+            driller=Driller(replica, live, integrity, scratch, clock),
+            examiner=Examiner(production, integrity, scratch, clock, apsw.sqlite_lib_version()),
+        )
