@@ -180,7 +180,9 @@ def test_a_missing_unreadable_or_binary_file_is_one_sentence(tmp_path: Path) -> 
     (tmp_path / "b.yml").write_bytes(b"dbs:\n- path: \xff\n")
     assert refusal(tmp_path / "b.yml").message == f"{tmp_path}/b.yml: is not UTF-8 text (line 2)"
     deep = write(tmp_path, "a: " + "[" * 50_000)
-    assert refusal(deep).message == f"{deep}: is not valid YAML: it is nested more than 64 deep"
+    said = refusal(deep).message  # PyYAML 6.0.4 has a limit of its own, older ones crash
+    assert said.startswith(f"{deep}: is not valid YAML: ")
+    assert "nest" in said
 
 
 # What looks odd and is right: Litestream takes it, so do we.
