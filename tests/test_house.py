@@ -23,7 +23,7 @@ FUNCTION_LINES_MAX = 60
 CORE_STDLIB = frozenset(
     {
         "__future__", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "fractions",
-        "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "struct", "string", "types", "typing",
+        "functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "struct", "string", "types", "typing",
         "unicodedata", "urllib.parse",
     }
 )  # fmt: skip
@@ -37,6 +37,9 @@ CORE_TYPES_ONLY = {
 CLIENTS = (
     "sidecar.adapters.litestream_socket",
     "sidecar.adapters.litestream_metrics",
+    "sidecar.adapters.litestream_sync",
+    "sidecar.adapters.daemon_client",
+    "sidecar.adapters.daemon_road",
     "sidecar.adapters.ready_client",
     "sidecar.adapters.notify",
 )
@@ -57,6 +60,7 @@ TECHNOLOGY: dict[str, tuple[str, ...]] = {
 }
 TECHNOLOGY_EXCEPTIONS = {
     ("sidecar.adapters.background", "subprocess"): "the demo keeps its app and its Litestream running beside itself",
+    ("sidecar.adapters.foreground", "subprocess"): "a person's command has their terminal, which `process` takes away",
     ("sidecar.adapters.ledger.folder", "tenacity"): "waits for the lock of a process that is just ending",
     ("sidecar.commands.demo_app", "apsw"): "a program of its own: the app whose database the demo backs up",
     ("sidecar.assembly", "apsw"): "only the library's version, for the metrics",
@@ -67,6 +71,7 @@ TECHNOLOGY_EXCEPTIONS = {
 SHARED_ADAPTERS = frozenset(
     {
         "sidecar.adapters.process",
+        "sidecar.adapters.daemon_client",
         "sidecar.adapters.litestream_command",
         "sidecar.adapters.live_descriptors",
         "sidecar.adapters.sqlite_content",
@@ -83,7 +88,10 @@ DEADLINES = frozenset({"time.monotonic", "time.monotonic_ns", "time.perf_counter
 CLOCK = "sidecar.adapters.clock"
 # A deadline is counted where the child or the query runs; no evidence is dated by it.
 DEADLINE_KEEPERS = (
+    "sidecar.adapters.daemon_road",
     "sidecar.adapters.process",
+    "sidecar.adapters.foreground",
+    "sidecar.adapters.rehearsal_watch",
     "sidecar.adapters.litestream_command",
     "sidecar.adapters.litestream_v3",
     "sidecar.adapters.litestream_v5",
@@ -101,9 +109,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sidecar.adapters*", "sidecar.settings*", "sidecar.options", "sidecar.logs"),
     (
         "sidecar.look", "sidecar.drill", "sidecar.production", "sidecar.fleet", "sidecar.desk", "sidecar.answers",
-        "sidecar.flips", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.house",
+        "sidecar.flips", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.house",
+        "sidecar.walk", "sidecar.road", "sidecar.gate", "sidecar.postcheck", "sidecar.proof_desk",
+        "sidecar.rehearsal",
     ),
-    ("sidecar.daemon", "sidecar.web*", "sidecar.openapi", "sidecar.metrics"),
+    ("sidecar.daemon", "sidecar.workshop", "sidecar.web*", "sidecar.openapi*", "sidecar.metrics"),
     ("sidecar.assembly_*",),
     ("sidecar.assembly",),
     ("sidecar.commands*",),

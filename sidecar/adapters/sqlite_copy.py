@@ -6,7 +6,7 @@ never an exception, however SQLite says it. What kept us from finding out is an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,15 +19,18 @@ from sidecar.adapters.sqlite_content import (
     UnusableSql,
     Value,
     connect,
+    quoted,
     read_content,
     run_users_sql,
     shown,
     watched,
 )
+from sidecar.core.census import Census, ForeignKeys, SchemaObject
 from sidecar.core.errors import Overdue, SidecarError, UnsoundCopy
 from sidecar.core.model import CheckKind, Content
 from sidecar.core.policy import Assertion
 from sidecar.core.ports import Progress
+from sidecar.core.schema_version import LITESTREAM_TABLES, is_users, normalised
 
 COMPLAINTS_MAX = 20
 HEADER_BYTES = 100
@@ -94,6 +97,32 @@ class CopySqlite:
         ):
             return read_content(connection, schema_version=schema_version, now=now, count=True)
 
+    def census(
+        self, file: Path, *, schema_version: str, now: datetime, inode: int | None, timeout_s: float, stop: Event
+    ) -> Census:
+        """Everything that is held against a later state; `inode` is of production's file, which this is a copy of.
+
+        Raises:
+            UnsoundCopy, MissingModule, Overdue, Stopped, SidecarError: as in `content`.
+        """
+        with (
+            _reading(file),
+            closing(connect(file, immutable=True)) as connection,
+            watched(connection, f"the census of {file.name}", timeout_s=timeout_s, stop=stop),
+        ):
+            content = read_content(connection, schema_version=schema_version, now=now, count=True)
+            rows = list(connection.execute("select type, name, tbl_name, sql from sqlite_schema order by type, name"))
+            schema = tuple(
+                SchemaObject(kind, name, table, normalised(sql or ""))
+                for kind, name, table, sql in rows
+                if is_users(name) and is_users(table)
+            )
+            errors: list[str] = []
+            tables = sorted(name for kind, name, _, _ in rows if kind == "table" and is_users(name))
+            keys = ForeignKeys.of(_violations(connection, tables, errors), errors)
+            theirs = tuple(name for _, name, _, _ in rows if name.lower() in LITESTREAM_TABLES)
+            return Census(content, keys, schema, inode, theirs)
+
     def assertion(self, file: Path, assertion: Assertion, *, timeout_s: float, stop: Event) -> str | None:
         """None when it holds, else one sentence with what was observed and the limit.
 
@@ -118,6 +147,18 @@ class CopySqlite:
         if len(rows) != 1:
             return f"{what} returned {'no row' if not rows else 'more than one row'} where one is expected"
         return _broken(assertion, rows[0][0])
+
+
+def _violations(
+    connection: apsw.Connection, tables: Iterable[str], errors: list[str]
+) -> Iterator[tuple[str, int | None, str, int]]:
+    """The rows of foreign_key_check, table by table: one table whose parent has no such key must not hide the others."""
+    for table in tables:
+        try:
+            for child, rowid, parent, key in connection.execute(f"pragma foreign_key_check({quoted(table)})"):
+                yield str(child), rowid, str(parent), int(key)
+        except apsw.SQLError as error:
+            errors.append(str(error))
 
 
 def _broken(assertion: Assertion, observed: Value) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sidecar.commands.tame import tamed
+from sidecar.core.finding import NOT_FOUND_OUT
 from sidecar.core.verdict import Document
 
 LABEL_WIDTH = 8
@@ -20,12 +21,6 @@ NAMES_MAX = 5
 _ORDER = {"fail": 0, "unknown": 1, "warn": 2}
 _COLOURS = {"pass": "green", "warn": "yellow", "unknown": "yellow", "fail": "red"}
 _OUTCOMES = {"passed": "green", "failed": "red", "inconclusive": "yellow", "aborted": "yellow"}
-
-
-# A check that fails for one of these could not find out; every other failure is proved.
-NOT_FOUND_OUT = frozenset(
-    {"unreachable", "auth", "timeout", "drill_old", "check_old", "scratch_full", "aborted", "raced"}
-)
 
 
 def terminal() -> bool:

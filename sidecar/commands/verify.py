@@ -15,9 +15,10 @@ from sidecar.commands.progress import shown
 from sidecar.commands.render import Echo, exit_code, fleet_table
 from sidecar.commands.stopping import stopping
 from sidecar.core.checks import Judged
+from sidecar.core.checks_content import of_this_drill
 from sidecar.core.errors import EnvironmentProblem, SidecarError, Stopped
 from sidecar.core.evidence import Evidence
-from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.finding import Finding, Status
 from sidecar.core.model import CheckKind, Database, Drill, LookResult, Outcome, Scratch
 from sidecar.core.verdict import FleetVerdict, Verdict
 from sidecar.desk import DrillDesk
@@ -113,7 +114,11 @@ def proof(found: FleetVerdict, drills: dict[str, Drill]) -> FleetVerdict:
 
 
 def _about(verdict: Verdict, drill: Drill) -> Verdict:
-    findings = [_this_drill(each, drill) for each in verdict.judged.findings if _counts(each, verdict.evidence)]
+    findings = [
+        of_this_drill(each, drill, verdict.evidence)
+        for each in verdict.judged.findings
+        if _counts(each, verdict.evidence)
+    ]
     return replace(verdict, judged=Judged(tuple(findings)))
 
 
@@ -126,13 +131,3 @@ def _counts(finding: Finding, evidence: Evidence) -> bool:
         return finding.status is Status.FAIL and finding.name != "lag"
     # What the replica lacks cannot be told while it cannot be listed; `replica` says so.
     return not (finding.name == "lag" and unseen and finding.status is Status.FAIL)
-
-
-def _this_drill(finding: Finding, drill: Drill) -> Finding:
-    """An older proof does not stand for a drill that could not find out."""
-    if finding.name != "drill" or finding.status is Status.FAIL or drill.outcome is Outcome.PASSED:
-        return finding
-    return Finding(
-        "drill", Status.UNKNOWN, f"the drill was {drill.outcome}: {drill.message}",
-        Reason(drill.reason or Reason.RESTORE_FAILED), drill.hint, retryable=True,
-    )  # fmt: skip

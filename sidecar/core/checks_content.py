@@ -7,7 +7,7 @@ from datetime import timedelta
 from sidecar.core.case import Case, clock_set_back, seconds, settling, spelled
 from sidecar.core.evidence import Evidence, shrinkage
 from sidecar.core.finding import Finding, Reason, Status
-from sidecar.core.model import Content, Outcome
+from sidecar.core.model import Content, Drill, Outcome
 from sidecar.core.schedule import drill_due_at
 
 SOON = timedelta(minutes=10)  # a deploy script waits minutes, not hours
@@ -27,7 +27,7 @@ def drill(case: Case) -> Finding:
     if proof is None and last is not None:
         return Finding(
             name, Status.UNKNOWN, f"no drill has passed yet; the newest was {last.outcome}: {last.message}",
-            Reason(last.reason or Reason.NEVER_DRILLED), last.hint or WAIT_HINT, _worth_waiting(evidence),
+            Reason(last.reason or Reason.NEVER_DRILLED), last.hint or WAIT_HINT, worth_waiting(evidence),
         )  # fmt: skip
     if proof is None:
         return Finding(
@@ -48,19 +48,29 @@ def drill(case: Case) -> Finding:
             why = f"; the newest was {last.outcome} ({last.reason}): {last.message}"
         return Finding(
             name, Status.FAIL, f"the backup was last restored {spelled(age)} ago (limit {spelled(limit)}){why}",
-            Reason.DRILL_OLD, WAIT_HINT, _worth_waiting(evidence) and _drill_comes_soon(case), age, limit, "seconds",
+            Reason.DRILL_OLD, WAIT_HINT, worth_waiting(evidence) and _drill_comes_soon(case), age, limit, "seconds",
         )  # fmt: skip
     return Finding(
         name, Status.PASS, f"restored and checked {spelled(age)} ago", None, "", False, age, limit, "seconds"
     )
 
 
-def _worth_waiting(evidence: Evidence) -> bool:
+def worth_waiting(evidence: Evidence) -> bool:
     """Whether the next drill may well pass: a stop or a race goes by, a full scratch disk or an old fault does not."""
     last = evidence.last_drill
     if last is None or last.reason in {Reason.ABORTED, Reason.RACED}:
         return True
     return last.reason != Reason.SCRATCH_FULL and evidence.not_passed_in_a_row < TRIES_WORTH_WAITING
+
+
+def of_this_drill(finding: Finding, newest: Drill, evidence: Evidence) -> Finding:
+    """The finding `drill` for whoever asked for a drill just now: an older proof does not stand for one that found nothing out."""
+    if finding.name != "drill" or finding.status is Status.FAIL or newest.outcome is Outcome.PASSED:
+        return finding
+    return Finding(
+        "drill", Status.UNKNOWN, f"the drill was {newest.outcome}: {newest.message}",
+        Reason(newest.reason or Reason.RESTORE_FAILED), newest.hint, worth_waiting(evidence),
+    )  # fmt: skip
 
 
 def _drill_comes_soon(case: Case) -> bool:
@@ -110,7 +120,7 @@ def identity(case: Case) -> Finding:
                        Reason.IDENTITY_CHANGED, evidence.content_error or "", evidence.content_error is None)  # fmt: skip
     if restored is None:
         return Finding(name, Status.UNKNOWN, "no restored copy has been read yet to compare production with",
-                       Reason.IDENTITY_CHANGED, WAIT_HINT, _worth_waiting(evidence))  # fmt: skip
+                       Reason.IDENTITY_CHANGED, WAIT_HINT, worth_waiting(evidence))  # fmt: skip
     return Finding(name, Status.PASS, "production and its restored copy are the same database")
 
 

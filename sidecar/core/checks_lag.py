@@ -58,8 +58,7 @@ def lag(case: Case) -> Finding:
             why += f"; the local files cannot be read: {evidence.live.error}"
         return Finding(
             name, Status.FAIL, f"replica lacks commits of the last {lag_s:.0f} s (limit {limit:.0f} s){why}",
-            Reason.STALLED if sync_error else Reason.LAGGING,
-            "look at Litestream's log and at the replica's store; new commits are not being backed up",
+            Reason.STALLED if sync_error else Reason.LAGGING, _hint(sync_error),
             True, lag_s, limit, "seconds",
         )  # fmt: skip
     if sync_error:
@@ -78,6 +77,12 @@ def lag(case: Case) -> Finding:
         limit,
         "seconds",
     )
+
+
+def _hint(sync_error: str | None) -> str:
+    if sync_error and "no such table: _litestream_" in sync_error:  # measured: nothing but a restart makes them again
+        return "restart Litestream: its own tables were dropped, and it makes them when it starts"
+    return "look at Litestream's log and at the replica's store; new commits are not being backed up"
 
 
 def _not_looked_for(case: Case, limit_s: float) -> float | None:

@@ -1,8 +1,10 @@
 """Errors that reach a person: one sentence (`error:`), one hint (`try:`), one exit code.
 
 SidecarError                       exit
+├ ProvedBad                          1   what was to be put in place is damaged, or there is no way back: proved
 ├ ConfigError                        2   what a person wrote is wrong (carries every mistake at once)
 ├ EnvironmentProblem                 2   the machine is not set up: no binary, port taken, foreign state directory
+├ ReceiptError                       2   a receipt is missing, altered, expired, used, or of another database
 ├ LitestreamError                    3   a command of Litestream's failed; `.reason` is a word of the contract
 ├ Unreadable                         3   the live database may not or cannot be opened
 ├ UnsoundCopy                        3   SQLite met damage in a restored copy after a check had let it pass
@@ -32,6 +34,12 @@ class SidecarError(Exception):
         self.hint = hint
 
 
+class ProvedBad(SidecarError):
+    """A no that is proved: a backup, an artifact or production is damaged, or what was asked for does not exist any more."""
+
+    exit_code = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """One thing wrong in a file: where (`dbs[0].replica`, line 7) and what."""
@@ -58,6 +66,12 @@ class ConfigError(SidecarError):
 
 class EnvironmentProblem(SidecarError):
     """The machine is not set up for us: a missing binary, a port in use, a foreign state directory."""
+
+    exit_code = 2
+
+
+class ReceiptError(SidecarError):
+    """A receipt that may not be used: missing, altered, expired, used already, of another database."""
 
     exit_code = 2
 

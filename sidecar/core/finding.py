@@ -73,3 +73,23 @@ class Finding:
     observed: float | None = None
     limit: float | None = None
     unit: str | None = None
+
+
+# A check that fails for one of these could not find out; every other failure is proved.
+NOT_FOUND_OUT = frozenset(
+    {
+        Reason.UNREACHABLE,
+        Reason.AUTH,
+        Reason.TIMEOUT,
+        Reason.DRILL_OLD,
+        Reason.CHECK_OLD,
+        Reason.SCRATCH_FULL,
+        Reason.ABORTED,
+        Reason.RACED,
+    }
+)
+
+
+def is_proved(finding: Finding) -> bool:
+    """Whether it says no, as opposed to not knowing: the difference between exit codes 1 and 3."""
+    return finding.status is Status.FAIL and finding.reason not in NOT_FOUND_OUT

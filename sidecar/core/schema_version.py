@@ -89,6 +89,8 @@ MIGRATION_TABLES: tuple[MigrationTable, ...] = (
         " (select max(id) from goose_db_version same where same.version_id = newest.version_id)"
         " order by id desc limit 1",
     ),
+    _table("yoyo", "_yoyo_migration", "migration_hash migration_id applied_at_utc",  # a rolled-back migration's row is deleted
+           "select migration_id from _yoyo_migration order by applied_at_utc desc, rowid desc limit 1"),
     _table(
         "Atlas", "atlas_schema_revisions", "version type applied total error",
         # A leading dot marks Atlas's own row; type & 4 is `migrate set`, which declares a broken one resolved.

@@ -24,6 +24,7 @@ COMMAND_TIMEOUT_MIN = timedelta(seconds=1)
 LOOK_GRACE = timedelta(minutes=2)  # a listing that takes longer than look-every and this is old when it arrives
 SEATS_MAX = 64
 NICE_MAX = 19
+KEEP_COUNT_MIN = 2
 PORT_MAX = 65535
 SCHEMA_WORDS = frozenset({"auto", "user_version"})
 
@@ -98,6 +99,15 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackSettings:
+    """Where the gate keeps rollback artifacts, and how many. The bounds are kept by removing what a newer good deploy made old."""
+
+    keep_dir: Path | None = None  # None: <state-dir>/rollback
+    keep_count: int = 10  # deploys
+    keep_max: Size = Size(50 * 1024**3)  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notify:
     """Whom to tell; both URLs may carry a token, so they never show."""
 
@@ -124,12 +134,18 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     databases: Mapping[str, DatabaseSettings] = field(default_factory=dict)
     resources: Resources = Resources()
+    rollback: RollbackSettings = RollbackSettings()
     notify: Notify = Notify()
 
     @property
     def scratch(self) -> Path:
         """Where drills restore to."""
         return self.scratch_dir if self.scratch_dir is not None else self.state_dir / "scratch"
+
+    @property
+    def keep(self) -> Path:
+        """Where rollback artifacts are kept."""
+        return self.rollback.keep_dir if self.rollback.keep_dir is not None else self.state_dir / "rollback"
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -167,6 +183,10 @@ def faults(settings: Settings) -> Iterator[Fault]:
         yield ("resources", "nice"), f"must be between 0 and {NICE_MAX}"
     if resources.scratch_max <= 0:
         yield ("resources", "scratch-max"), "must be more than nothing, such as `50GiB`"
+    if settings.rollback.keep_count < KEEP_COUNT_MIN:
+        yield ("rollback", "keep-count"), f"must be {KEEP_COUNT_MIN} or more: the last good deploy's and the next one's"
+    if settings.rollback.keep_max <= 0:
+        yield ("rollback", "keep-max"), "must be more than nothing, such as `50GiB`"
 
 
 def _paths(settings: Settings) -> Iterator[Fault]:

@@ -455,6 +455,15 @@ MIGRATIONS: dict[str, tuple[str, str]] = {
         """,
         "2",
     ),
+    "_yoyo_migration": (
+        """
+        create table _yoyo_migration (migration_hash varchar(64), migration_id varchar(255), applied_at_utc timestamp,
+        primary key (migration_hash));
+        insert into _yoyo_migration values ('aa', '0002.b', '2026-01-02T00:00:00.5'), ('bb', '0001.a',
+        '2026-01-01T00:00:00.5');
+        """,
+        "0002.b",
+    ),
     "atlas_schema_revisions": (
         """
         create table atlas_schema_revisions (version text not null primary key, description text not null,

@@ -42,6 +42,16 @@ def test_a_table_called_migrations_is_laravels_only_with_laravels_columns() -> N
     assert [each.tool for each in recognise({"Migrations": {"ID", "Migration", "Batch"}})] == ["Laravel"]
 
 
+def test_yoyos_own_other_tables_say_no_version() -> None:
+    tables = {
+        "_yoyo_migration": {"migration_hash", "migration_id", "applied_at_utc"},
+        "_yoyo_version": {"version", "installed_at_utc"},
+        "_yoyo_log": {"id", "migration_hash", "migration_id", "operation"},
+        "yoyo_lock": {"locked", "ctime", "pid"},
+    }
+    assert [each.table for each in recognise(tables)] == ["_yoyo_migration"]
+
+
 def test_every_layout_can_be_recognised() -> None:
     for layout in MIGRATION_TABLES:
         assert layout in recognise({layout.table: layout.columns})
@@ -54,6 +64,7 @@ def test_every_layout_can_be_recognised() -> None:
         ([("django_migrations", ["0042_auto"])], ("django_migrations", "0042_auto")),
         ([("alembic_version", ["b", "a"])], ("alembic_version", "a,b")),
         ([("django_migrations", [])], ("django_migrations", "none")),
+        ([("_yoyo_migration", ["0002.b"])], ("_yoyo_migration", "0002.b")),
         ([("knex_migrations", []), ("_prisma_migrations", ["2_x"])], ("_prisma_migrations", "2_x")),
         ([("knex_migrations", ["1.js"]), ("_prisma_migrations", ["2_x"])], ("knex_migrations+_prisma_migrations", "1.js+2_x")),
     ],
