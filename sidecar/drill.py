@@ -21,10 +21,12 @@ from sidecar.core.case import room_for
 from sidecar.core.errors import LitestreamError, Overdue, ScratchFull, SidecarError, Stopped, UnsoundCopy
 from sidecar.core.finding import Reason
 from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
-from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome
+from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome, Position
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock, Integrity, LiveReader, Plan, Progress, ReplicaReader, ScratchSpace
 
+# Without suffix: Litestream's `dir:` takes every `*.db` that it finds for a database to replicate, in hidden folders too.
+COPY = "restored"
 COMPRESSION_MAX = 4  # how many times larger than its backup files a database is taken to be when its size is not known
 
 log = logging.getLogger("sidecar.drill")
@@ -59,6 +61,8 @@ class Order:
     check: CheckKind = CheckKind.QUICK
     id: str = ""
     keep: Path | None = None  # move the checked copy here instead of removing it
+    keep_name: str | None = None  # default: the database's name and the drill's id
+    position: Position | None = None  # restore to exactly this one instead of the newest
 
 
 def new_id() -> str:
@@ -139,29 +143,36 @@ class _Attempt:
     def plan(self) -> Plan:
         self.progress("plan", 0, None)
         with self.timed("plan"):
-            plan = self.house.replica.plan(self.order.database, timeout_s=self.left_s(), stop=self.stop)
+            plan = self._planned()
         self.drill = replace(self.drill, position=plan.position)
         self.live = self.house.live.read(self.order.database)  # after the plan: Litestream still has that file here
         return plan
+
+    def _planned(self) -> Plan:
+        replica, order = self.house.replica, self.order
+        if order.position is not None:
+            return replica.plan_at(order.database, order.position, timeout_s=self.left_s(), stop=self.stop)
+        return replica.plan(order.database, timeout_s=self.left_s(), stop=self.stop)
 
     def run(self) -> None:
         plan = self.plan()
         known = self.live.size_bytes + self.live.wal_bytes if self.live.file_id is not None else 0
         with self.house.scratch.room(room_for(known or plan.size_bytes * COMPRESSION_MAX)) as room:
-            copy = room / "restored.db"
+            copy = room / COPY
             try:
                 self.restore(plan, copy)
             except LitestreamError as error:
                 if error.reason != Reason.RACED:
                     raise
                 plan = self.plan()  # retention took files of the plan away meanwhile: once more, with a new one
-                copy = room / "again" / "restored.db"
+                copy = room / "again" / COPY
                 copy.parent.mkdir(mode=0o700)
                 self.restore(plan, copy)
             self.drill = replace(self.drill, size_bytes=copy.stat().st_size)
             self.check(copy, plan)
             if self.order.keep is not None:
-                _keep(copy, self.order.keep / f"{self.order.database.name}-{self.drill.id}.db")
+                name = self.order.keep_name or f"{self.order.database.name}-{self.drill.id}.db"
+                keep_copy(copy, self.order.keep / name)
         self.drill = replace(self.drill, outcome=Outcome.PASSED, message=f"restored {plan.position} and found it sound")
 
     def restore(self, plan: Plan, copy: Path) -> None:
@@ -216,7 +227,8 @@ class _Attempt:
             )  # fmt: skip
 
 
-def _keep(copy: Path, target: Path) -> None:
+def keep_copy(copy: Path, target: Path) -> None:
+    """Move a checked copy to where it is kept, for its owner's eyes only. Raises SidecarError."""
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         copy.chmod(0o600)  # it is production's content

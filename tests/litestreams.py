@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -161,6 +162,20 @@ class Litestream:
             os.killpg(self.process.pid, how)
             self.process.wait(timeout=20)
         self.process = None
+
+
+def rows_in_replica(config: Path, database: Path, executable: str | None = None) -> int:
+    """Rows of `t` that Litestream's own restore brings back; -1 while it brings nothing."""
+    probe = config.parent / "probe"
+    probe.mkdir()
+    try:
+        command = [executable or binary(), "restore", "-config", str(config), "-o", str(probe / "x"), str(database)]
+        if subprocess.run(command, check=False, capture_output=True, env=environment()).returncode != 0:
+            return -1
+        with contextlib.closing(sqlite3.connect(f"file:{probe / 'x'}?immutable=1", uri=True)) as copy:
+            return int(copy.execute("select count(*) from t").fetchone()[0])
+    finally:
+        shutil.rmtree(probe)
 
 
 @contextlib.contextmanager

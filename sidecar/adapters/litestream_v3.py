@@ -65,19 +65,24 @@ class LitestreamV3:
         Raises:
             LitestreamError: `no_backup`, `file_missing` (a gap), or what keeps the replica from being listed.
         """
-        files = self.list_files(database, timeout_s=timeout_s, stop=stop)
-        if not files:
-            raise explain("no matching backups found")
-        way = chain(files)
-        if way.base is None or way.reachable is None or way.gap is not None:
+        return _plan(self.list_files(database, timeout_s=timeout_s, stop=stop))
+
+    def plan_at(self, database: Database, position: Position, *, timeout_s: float, stop: Event) -> PlanV3:
+        """What a restore that ends at exactly this position would read; 0.3 can only restore whole WAL indexes.
+
+        Raises:
+            LitestreamError: `no_backup`, `file_missing` where it cannot be restored, any more or at all; else as `plan`.
+        """
+        listed = self._list_all(database, time.monotonic() + timeout_s, stop)
+        ours = (each for each in listed if each.first.generation == position.generation)
+        plan = _plan(tuple(each for each in ours if each.first.index <= position.index))
+        if plan.position != position:
             raise LitestreamError(
                 "file_missing",
-                f"files are missing from the backup: {way.gap}",
-                f"find out who deleted them; {NEW_SNAPSHOT_HINT}",
+                f"the replica leads to {plan.position}, not to {position}",
+                "Litestream 0.3 restores a WAL index as a whole, and this one goes on past the position, or ends before it",
             )
-        start = way.base.last.index
-        read = tuple(each for each in files if each is way.base or _wal_from(each, start))
-        return PlanV3(way.reachable, sum(each.size_bytes for each in read), read)
+        return plan
 
     def restore(
         self, database: Database, plan: Plan, target: Path, *, timeout_s: float, stop: Event, progress: Progress
@@ -137,12 +142,31 @@ class LitestreamV3:
             raise UnknownFailure(f"Litestream says it restored {plan.position}, and wrote nothing")
 
     def _list_once(self, database: Database, end: float, stop: Event) -> tuple[ReplicaFile, ...]:
+        return _current(self._list_all(database, end, stop))
+
+    def _list_all(self, database: Database, end: float, stop: Event) -> list[ReplicaFile]:
+        """The files of every generation."""
         # Snapshots first: what retention takes away in between is older than the snapshots that were seen.
         snapshots = self._runner.run(Ask(database, "snapshots", (), _left_s(end), stop))
         segments = self._runner.run(Ask(database, "wal", (), _left_s(end), stop))
         found = [_snapshot(row) for row in _rows(snapshots, SNAPSHOT_COLUMNS)]
-        found += [_segment(row) for row in _rows(segments, WAL_COLUMNS)]
-        return _current(found)
+        return found + [_segment(row) for row in _rows(segments, WAL_COLUMNS)]
+
+
+def _plan(files: tuple[ReplicaFile, ...]) -> PlanV3:
+    """What a restore of the newest of these files would read. Raises LitestreamError."""
+    if not files:
+        raise explain("no matching backups found")
+    way = chain(files)
+    if way.base is None or way.reachable is None or way.gap is not None:
+        raise LitestreamError(
+            "file_missing",
+            f"files are missing from the backup: {way.gap}",
+            f"find out who deleted them; {NEW_SNAPSHOT_HINT}",
+        )
+    start = way.base.last.index
+    read = tuple(each for each in files if each is way.base or _wal_from(each, start))
+    return PlanV3(way.reachable, sum(each.size_bytes for each in read), read)
 
 
 def _ambiguous(error: LitestreamError, replica_type: str) -> bool:

@@ -23,6 +23,8 @@ from sidecar.core.ports import Plan, Progress
 
 T = TypeVar("T")
 
+DRY_RUN = ("-dry-run", "-json", "-o", "/nonexistent/never-written")
+MERGED_HINT = "compaction merges positions away within minutes: use a kept copy, or restore the newest position"
 REPLAN_S = 60.0  # asking why a restore missed a file may take this long, whatever is left of the deadline
 
 
@@ -60,7 +62,7 @@ class LitestreamV5:
         Raises:
             LitestreamError: `no_backup`, `file_missing` (a gap), or what keeps the replica from being listed.
         """
-        ask = Ask(database, "restore", ("-dry-run", "-json", "-o", "/nonexistent/never-written"), timeout_s, stop)
+        ask = Ask(database, "restore", DRY_RUN, timeout_s, stop)
         began = time.monotonic()
         try:
             return _read(self._runner.run(ask), _plan)
@@ -70,6 +72,31 @@ class LitestreamV5:
         # Litestream lists snapshots first and level 0 last: retention working in between looks like a gap, once.
         again = replace(ask, timeout_s=max(timeout_s - (time.monotonic() - began), 0.0))
         return _read(self._runner.run(again), _plan)
+
+    def plan_at(self, database: Database, position: Position, *, timeout_s: float, stop: Event) -> PlanV5:
+        """What a restore of exactly this TXID would read.
+
+        Raises:
+            LitestreamError: `no_backup`, `file_missing` where it cannot be restored, any more or at all; else as `plan`.
+        """
+        if position.txid is None:
+            raise LitestreamError(
+                "no_backup", f"{position} is a position of Litestream 0.3", "use the Litestream of then"
+            )
+        ask = Ask(database, "restore", ("-txid", str(position), *DRY_RUN), timeout_s, stop)
+        try:
+            plan = _read(self._runner.run(ask), _plan)
+        except LitestreamError as error:
+            if error.reason in MISSING:
+                raise LitestreamError(
+                    error.reason, f"{position} cannot be restored: {error.message}", MERGED_HINT
+                ) from error
+            raise
+        if plan.position != position:  # Litestream would restore less, or more, without a word
+            raise LitestreamError(
+                "file_missing", f"the replica leads to {plan.position}, not to {position}", MERGED_HINT
+            )
+        return plan
 
     def restore(
         self, database: Database, plan: Plan, target: Path, *, timeout_s: float, stop: Event, progress: Progress

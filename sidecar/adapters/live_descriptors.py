@@ -10,8 +10,10 @@ For the same reason a process may open a live database through one SQLite librar
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -19,6 +21,7 @@ from threading import Lock
 _BESIDE = ("-wal", "-shm", "-journal")
 # Not to hang where a pipe stands at the path; harmless for files.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
 
 
 class LiveDescriptors:
@@ -30,8 +33,22 @@ class LiveDescriptors:
 
     def read(self, path: Path | str, size: int, offset: int) -> bytes:
         """Up to `size` bytes from `offset` of a database file or of a file beside it; fewer at its end. Raises OSError."""
-        with self._borrowed(path) as files, files.lock:
-            return files.read(path, size, offset)
+        with self._borrowed(path) as files, files.lock, files.opened(path) as descriptor:
+            return os.pread(descriptor, size, offset)
+
+    def lockers(self, path: Path | str, spans: Iterable[tuple[int, int]]) -> frozenset[int]:
+        """Who holds a POSIX lock, of either kind, in one of these spans (offset, length): pids, 0 for processes that have none here.
+
+        Asks and takes nothing (F_GETLK); the locks of this process are not seen. Raises OSError.
+        """
+        found = set()
+        with self._borrowed(path) as files, files.lock, files.opened(path) as descriptor:
+            for offset, length in spans:
+                asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, length, 0)
+                kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+                if kind != fcntl.F_UNLCK:
+                    found.add(max(pid, 0))
+        return frozenset(found)
 
     @contextmanager
     def connection(self, path: Path | str) -> Iterator[None]:
@@ -73,12 +90,15 @@ class _Files:
         self._parked: dict[tuple[int, int], int] = {}  # device and inode to descriptor
         self._doubles: list[int] = []
 
-    def read(self, path: Path | str, size: int, offset: int) -> bytes:
+    @contextmanager
+    def opened(self, path: Path | str) -> Iterator[int]:
+        """A descriptor of the file, closed after the block only where no connection can lose its locks by that."""
         if self.connections:
-            return os.pread(self._park(path), size, offset)
+            yield self._park(path)
+            return
         descriptor = os.open(path, _FLAGS)
         try:
-            return os.pread(descriptor, size, offset)
+            yield descriptor
         finally:
             os.close(descriptor)
 

@@ -184,6 +184,29 @@ def test_a_restore_brings_the_plans_position_and_nothing_else(folder: Path) -> N
     assert [each.name for each in target.parent.iterdir()] == ["copy.db"]
 
 
+def test_a_position_is_restorable_where_its_index_ends_there(folder: Path) -> None:
+    """0.3 restores whole indexes: the end of one can be had, what lies inside one cannot."""
+    db = of_folder(folder)
+    segments = [each for each in reader().list_files(db, timeout_s=10, stop=NEVER) if each.level == 0]
+    ends = {
+        each.last.index: each.last for each in sorted(segments, key=lambda each: (each.last.index, each.last.offset))
+    }
+    inside = [each.last for each in segments if each.last not in ends.values()]
+    snapshot = plan_it(db).files[0].last.index
+    assert inside
+    for position in inside:
+        assert failing(lambda at=position: reader().plan_at(db, at, timeout_s=10, stop=NEVER)).reason == "file_missing"  # type: ignore[misc] # bound now
+    last, rows = max(ends), []
+    for index in range(snapshot, last + 1):
+        plan = reader().plan_at(db, ends[index], timeout_s=10, stop=NEVER)
+        restore_it(db, plan, folder / "room" / f"{index}.db")
+        rows.append(rows_of(folder / "room" / f"{index}.db"))
+    assert rows == sorted(rows)
+    assert rows[0] < rows[-1] == ROWS
+    other = replace(ends[last], generation="0" * 16)
+    assert failing(lambda: reader().plan_at(db, other, timeout_s=10, stop=NEVER)).reason == "no_backup"
+
+
 def test_only_the_generation_with_the_newest_file_counts(folder: Path) -> None:
     """Made as in life: Litestream stopped, the WAL checkpointed away by somebody else, Litestream started."""
     old = plan_it(of_folder(folder)).position.generation

@@ -223,6 +223,58 @@ def test_an_older_position_is_restored_when_the_plan_says_so(folder: Path) -> No
     assert rows <= MAIN_TXIDS * 20
 
 
+def retention(folder: Path) -> None:
+    """Remove every file whose transactions are all in a larger one that is no snapshot, as Litestream does in time."""
+
+    def span(file: Path) -> set[int]:
+        return set(range(int(file.name[:16], 16), int(file.name[17:33], 16) + 1))
+
+    files = [each for each in (folder / "rep" / "ltx").rglob("*.ltx") if each.parent.name != "9"]
+    for each in files:
+        if any(span(each) < span(other) for other in files):
+            each.unlink()
+
+
+def planned_at(folder: Path, txid: int) -> PlanV5 | None:
+    """The plan, None where there is no way to that position; any other failure is a failure."""
+    try:
+        return reader().plan_at(of_folder(folder), Position.of_txid(txid), timeout_s=10, stop=NEVER)
+    except LitestreamError as error:
+        if error.reason in {"no_backup", "file_missing"} and f"{txid:016x}" in error.message:
+            return None
+        raise
+
+
+def test_a_position_can_be_planned_exactly_when_it_can_be_restored(folder: Path) -> None:
+    """What compaction merged away is said to be gone, and nothing is quietly replaced by an older state."""
+    retention(folder)
+    rows: dict[int, int | None] = {}
+    for txid in range(1, MAIN_TXIDS + 3):
+        target = folder / "room" / f"{txid}.db"
+        plan = planned_at(folder, txid)
+        if plan is None:
+            command = [binary(), "restore", "-txid", f"{txid:016x}", "-o", str(target), f"file://{folder / 'rep'}"]
+            assert subprocess.run(command, check=False, capture_output=True).returncode != 0
+            rows[txid] = None
+            continue
+        assert plan.position == Position.of_txid(txid)
+        reader().restore(of_folder(folder), plan, target, timeout_s=10, stop=NEVER, progress=quiet)
+        connection = sqlite3.connect(f"file:{target}?immutable=1", uri=True)
+        rows[txid] = connection.execute("select count(*) from t").fetchone()[0]
+        connection.close()
+    assert rows[MAIN_TXIDS + 2] is None  # past the end
+    assert None in list(rows.values())[1 : MAIN_TXIDS - 1]  # merged
+    known = [each for each in rows.values() if each is not None]
+    assert known == sorted(known)
+    assert len(known) >= 2
+
+
+def test_a_position_of_0_3_means_nothing_to_0_5(folder: Path) -> None:
+    old = Position("5cd8f7d600cfdc59", 1, 32)
+    error = failing(lambda: reader().plan_at(of_folder(folder), old, timeout_s=10, stop=NEVER))
+    assert error.reason == "no_backup"
+
+
 def test_a_stale_wal_beside_the_target_is_removed_before(folder: Path) -> None:
     """Facts, case h2: SQLite would replay it into the fresh copy, with every check still ok."""
     db, target = of_folder(folder), folder / "room" / "copy.db"

@@ -209,3 +209,15 @@ def witness(path: Path) -> Iterator[Callable[[], bool]]:
 
         yield locked
         asking.close()
+
+
+def test_asking_for_lockers_keeps_the_locks_and_sees_only_others(database: Path) -> None:
+    descriptors = LiveDescriptors()
+    spans = [(0x40000000, 512)]
+    with descriptors.connection(database), reader(database):
+        assert descriptors.lockers(database, spans) == frozenset()
+        with witness(database) as locked:  # holds nothing itself
+            assert locked()
+            assert descriptors.lockers(Path(f"{database}-shm"), [(123, 5)]) == frozenset()
+            assert locked()
+        assert is_protected(database)
