@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
 from sidecar import __version__
+from sidecar.adapters.announcement import announced
+from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.http_server import HttpServer
+from sidecar.adapters.ledger import Deploys, Ledger
 from sidecar.adapters.notify import Notifier
+from sidecar.adapters.service_manager import ServiceManager
 from sidecar.adapters.watcher import Watcher
 from sidecar.answers import Answers
-from sidecar.assembly_tools import load_fleet, tools
+from sidecar.assembly_road import daemon_shelf, local_road
+from sidecar.assembly_tools import Tools, load_fleet, tools
+from sidecar.core.decision import Decision, Word, sentence_of
 from sidecar.core.errors import ConfigError, Mistake
+from sidecar.core.evidence import Evidence
+from sidecar.core.model import Database, Drill
+from sidecar.core.proof import Demand
 from sidecar.core.schedule import Seats
 from sidecar.core.settings_model import Notify
 from sidecar.daemon import Daemon
+from sidecar.deploy.proof_desk import ProofDesk, ProofTicket
+from sidecar.deploy.road import LocalRoad
 from sidecar.desk import DrillDesk
 from sidecar.drill import new_id
 from sidecar.fleet import Fleet, FleetKeeper
@@ -28,7 +41,10 @@ from sidecar.house import House
 from sidecar.metrics import Metrics
 from sidecar.options import Options
 from sidecar.settings import Settings
+from sidecar.standing import Standing
 from sidecar.web import App
+
+log = logging.getLogger("sidecar")
 
 
 class FolderWatch:
@@ -65,6 +81,61 @@ def _token(settings: Settings) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class CountingLedger:
+    """The ledger as a walk of the daemon's writes it: drills are counted, and known to the desk, like all others."""
+
+    ledger: Ledger
+    metrics: Metrics
+    desk: DrillDesk
+
+    def snapshot(self) -> Mapping[str, Evidence]:
+        """As the ledger's."""
+        return self.ledger.snapshot()
+
+    def record(self, path: str, change: Callable[[Evidence], Evidence]) -> Evidence:
+        """As the ledger's."""
+        return self.ledger.record(path, change)
+
+    def begin_drill(self, database: Database) -> str:
+        """As the ledger's."""
+        drill_id = self.desk.begin(database.path)
+        self.ledger.begin_drill(database, drill_id)
+        return drill_id
+
+    def add_drill(self, database: Database, drill: Drill, *, max_shrink: float) -> Evidence:
+        """As the ledger's, counted."""
+        self.desk.finish(database.path, drill.outcome.value)
+        self.metrics.drilled(database.name, drill)
+        return self.ledger.add_drill(database, drill, max_shrink=max_shrink)
+
+
+@dataclass(frozen=True, slots=True)
+class DeployWork:
+    """What the routes of deploy commands ask for: the desk's queue, and the road's book. Satisfies `web_deploys.Proofs`."""
+
+    desk: ProofDesk
+    road: LocalRoad
+
+    def request(self, demand: Demand) -> ProofTicket:
+        """Queue a proof."""
+        return self.desk.request(demand)
+
+    def find(self, proof_id: str) -> ProofTicket | None:
+        """The proof's ticket."""
+        return self.desk.find(proof_id)
+
+    def take(self, receipt_id: str) -> None:
+        """Use a receipt."""
+        self.road.take(receipt_id)
+
+    def decided(self, decision: Decision) -> None:
+        """Record a decision, also in the log."""
+        level = logging.INFO if decision.word is Word.PASSED else logging.WARNING
+        log.log(level, "%s", sentence_of(decision))
+        self.road.decided(decision)
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """The daemon, its HTTP server, and the event that ends both."""
 
@@ -74,19 +145,31 @@ class Running:
     stop: threading.Event
 
 
+def _metrics(kit: Tools, answers: Answers, book: Deploys) -> Metrics:
+    return Metrics(
+        answers,
+        litestream_version=kit.binary.version,
+        sqlite_version=apsw.sqlite_lib_version(),
+        decisions=lambda: book.counts,
+    )
+
+
 @contextlib.contextmanager
 def assemble(options: Options) -> Iterator[Running]:
     """Build the daemon and start its HTTP server; the caller runs `daemon.run()`."""
     stop = threading.Event()
+    manager = ServiceManager.adopted(os.environ, SystemClock())  # before any child gets our environment
     with tools(options, exclusive=True) as kit, contextlib.ExitStack() as stack:
         settings = kit.settings
         keeper = FleetKeeper(load_fleet(options, kit.binary.generation), kit.clock)
-        desk = DrillDesk(new_id)
+        desk, proofs, book = DrillDesk(new_id), ProofDesk(new_id), Deploys(settings.state_dir)
         running: list[Daemon] = []
         answers = Answers(
             keeper, kit.ledger, kit.clock, desk, lambda: running[0].scratch if running else None, __version__
         )
-        metrics = Metrics(answers, litestream_version=kit.binary.version, sqlite_version=apsw.sqlite_lib_version())
+        metrics = _metrics(kit, answers, book)
+        counting = CountingLedger(kit.ledger, metrics, desk)
+        road = local_road(kit, lambda: keeper.fleet, counting, daemon_shelf(settings), book)
         watcher = Watcher(lambda: running[0].wake.set() if running else None)
         notifier = Notifier(settings.notify.heartbeat_url, settings.notify.webhook_url, kit.clock)
         house = House(
@@ -101,9 +184,13 @@ def assemble(options: Options) -> Iterator[Running]:
             watching=FolderWatch(watcher),
             telemetry=metrics,
             desk=desk,
+            proofs=proofs,
+            road=road,
+            book=book,
             seats=Seats(settings.resources.looks, settings.resources.drills),
             nice=settings.resources.nice,
             turned=Flips(answers, notifier, wanted=settings.notify != Notify()).turned,
+            standing=Standing(answers, manager),
         )
         daemon = Daemon(house, keeper, stop)
         running.append(daemon)
@@ -116,12 +203,15 @@ def assemble(options: Options) -> Iterator[Running]:
             wake=daemon.wake.set,
             loopback=settings.http.listen.is_local,
             count=metrics.requested,
+            proofs=DeployWork(proofs, road),
         )
         server = HttpServer(app, settings.http.listen)
         stack.callback(stop.set)
         server.start()
         stack.callback(server.stop)
+        stack.enter_context(announced(settings.state_dir, server.url))
         watcher.start()
         stack.callback(watcher.stop)
         stack.callback(notifier.close)
+        stack.callback(manager.close)
         yield Running(daemon, answers, server, stop)

@@ -117,6 +117,7 @@ class Tools:
     binary: Binary
     clock: SystemClock
     ledger: Ledger
+    descriptors: LiveDescriptors
     live: LiveFiles
     production: LiveSqlite
     replica: ReplicaReader
@@ -157,6 +158,7 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
             binary=binary,
             clock=clock,
             ledger=ledger,
+            descriptors=descriptors,
             live=live,
             production=production,
             replica=replica,

@@ -18,9 +18,11 @@ from typing import Any
 import click
 
 from sidecar import __version__
+from sidecar.cli_deploy import gate, postcheck, rehearse
+from sidecar.cli_files import backup, restore, rollback
 from sidecar.cli_options import an_address, common, env_of, logging_options, option, options, say
-from sidecar.commands.tame import tame
 from sidecar.core.errors import ConfigError, SidecarError
+from sidecar.core.people import tame
 
 PROGRAM = "litestream-sidecar"
 HERE = Path(__file__).parent
@@ -109,11 +111,12 @@ def status(url: str | None, *, as_json: bool, watch: bool, **given: Any) -> int:
 @click.argument("db", required=False)
 @option("--json", "as_json", is_flag=True, help="print a list of drills, newest first")
 @option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="at most this many drills")
-def history(db: str | None, limit: int, *, as_json: bool, **given: Any) -> int:
+@option("--deploys", is_flag=True, help="what gates and postchecks decided, instead of drills")
+def history(db: str | None, limit: int, *, deploys: bool, as_json: bool, **given: Any) -> int:
     """Past drills and what they found."""
     from sidecar.commands.history import history as command  # noqa: PLC0415
 
-    return command(options(given), db, limit, as_json=as_json, echo=say)
+    return command(options(given), db, limit, deploys=deploys, as_json=as_json, echo=say)
 
 
 @cli.command()
@@ -131,6 +134,10 @@ def verify(dbs: tuple[str, ...], keep: Path | None, *, as_json: bool, full: bool
     from sidecar.commands.verify import verify as command  # noqa: PLC0415
 
     return command(options(given), dbs, full=full, keep=keep, as_json=as_json, echo=say)
+
+
+for _each in (gate, rehearse, postcheck, rollback, backup, restore):
+    cli.add_command(_each)
 
 
 def entry(arguments: Sequence[str]) -> int:

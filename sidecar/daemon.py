@@ -6,23 +6,19 @@ evidence, so nothing has to be ordered. The loop never waits for Litestream, a s
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sidecar.core.errors import SidecarError, Stopped
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import Claim, Database, DatabaseCheck, Drill, FileId, Outcome, Scratch
-from sidecar.core.policy import Policy
-from sidecar.core.schedule import Busy, Heavy, HeavyKind, Subject, due
-from sidecar.drill import Order
+from sidecar.core.model import Claim, Database, Scratch
+from sidecar.core.schedule import Busy, Subject, due
 from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.house import House
 from sidecar.look import Looked
+from sidecar.workshop import Workshop
 
 TICK_S, TICK_MIN_S = 1.0, 0.25  # half of the shortest look interval, within these
 COALESCE_S = 0.1  # a burst of events is one wake
@@ -50,7 +46,7 @@ class Daemon:
         self._looks_for_work = True  # a seat became free, or somebody asked for a drill
         self._claims = house.claims(keeper.fleet)
         self._looks: dict[Future[Looked], Database] = {}
-        self._heavy: dict[Future[Any], tuple[Heavy, Database, Policy, FileId | None]] = {}
+        self._workshop = Workshop(house, keeper, stop, self.wake)
         self._asking: Future[dict[str, Claim]] | None = None
         self._said: dict[str, str | None] = {}
 
@@ -64,7 +60,7 @@ class Daemon:
         seats = self.house.seats
         with (
             ThreadPoolExecutor(seats.looks, "look") as self._look_pool,
-            ThreadPoolExecutor(seats.heavy, "drill", initializer=self._be_nice) as self._heavy_pool,
+            self._workshop.open(),
             ThreadPoolExecutor(1, "claims") as self._claims_pool,
         ):
             self.house.watching.watch(self.keeper.fleet)
@@ -78,6 +74,7 @@ class Daemon:
                 self.wake.wait(self._tick_s())
                 if self.wake.is_set():
                     self.stop.wait(COALESCE_S)
+            self.house.standing.stopping()
         self._collect()
         self.house.ledger.flush()
 
@@ -87,12 +84,6 @@ class Daemon:
             (each.look_interval.total_seconds() for each in self.keeper.fleet.policies.values()), default=TICK_S
         )
         return min(max(shortest / 2, TICK_MIN_S), TICK_S)
-
-    def _be_nice(self) -> None:
-        # On Linux niceness belongs to the thread, and a child process inherits its thread's.
-        thread = threading.get_native_id()
-        with contextlib.suppress(OSError):  # nicer than asked for already, and not allowed to be less nice
-            os.setpriority(os.PRIO_PROCESS, thread, max(self.house.nice, os.getpriority(os.PRIO_PROCESS, thread)))
 
     def turn(self) -> None:
         """One turn: collect, reload, pulse, ask, begin, flush."""
@@ -116,6 +107,7 @@ class Daemon:
             self.house.ledger.flush()
             self._say("evidence cannot be written", self.house.ledger.error)
         self.house.turned()
+        self.house.telemetry.turned(self.house.clock.now())
         self._turned_at = self.house.clock.monotonic()
 
     def _say(self, what: str, error: str | None) -> None:
@@ -130,6 +122,8 @@ class Daemon:
     def _take_over(self) -> None:
         force, fleet = self.reload.is_set(), self.keeper.fleet
         self.reload.clear()
+        if force:
+            self.house.standing.reloading()
         if not self.keeper.poll(force=force):
             return
         if self.keeper.error is not None:
@@ -167,8 +161,14 @@ class Daemon:
             self.scratch = None
             self._say("scratch cannot be used", str(error))
         house.ledger.refresh()
+        try:
+            house.book.refresh()
+            self._say("decisions of deploy commands cannot be read", None)
+        except SidecarError as error:
+            self._say("decisions of deploy commands cannot be read", error.message)
 
     def _begin(self, fleet: Fleet) -> None:
+        self._workshop.begin_proofs(fleet)
         evidence, now = self.house.ledger.snapshot(), self.house.clock.now()
         subjects = {
             path: Subject(evidence.get(path, Evidence(first_seen_at=now)), policy)
@@ -176,7 +176,7 @@ class Daemon:
         }
         busy = Busy(
             frozenset(each.path for each in self._looks.values()),
-            frozenset(work.path for work, *_ in self._heavy.values()),
+            self._workshop.busy,
         )
         work = due(subjects, now, seats=self.house.seats, busy=busy, requested=self.house.desk.queued())
         self.house.telemetry.due(work.drills_due)
@@ -188,28 +188,11 @@ class Daemon:
             self._looks[look] = fleet.databases[path]
             look.add_done_callback(self._finished)
         for heavy in work.heavy:
-            self._begin_heavy(fleet, heavy, subjects[heavy.path])
-
-    def _begin_heavy(self, fleet: Fleet, work: Heavy, subject: Subject) -> None:
-        database, live = fleet.databases[work.path], subject.evidence.live
-        future: Future[Any]
-        if work.kind is HeavyKind.DRILL:
-            drill_id = self.house.desk.begin(work.path)
-            self.house.ledger.begin_drill(database, drill_id)
-            order = Order(database, subject.policy, work.check, drill_id)
-            future = self._heavy_pool.submit(self.house.driller.run, order, stop=self.stop, progress=_unseen)
-        elif live is not None:
-            future = self._heavy_pool.submit(
-                self.house.examiner.run, database, subject.policy, live, stop=self.stop, progress=_unseen
-            )
-        else:
-            return
-        self._heavy[future] = (work, database, subject.policy, live.file_id if live is not None else None)
-        future.add_done_callback(self._finished)
+            self._workshop.begin(fleet, heavy, subjects[heavy.path])
 
     def _collect(self) -> bool:
         """Record what workers brought back; whether anything was."""
-        running = len(self._looks) + len(self._heavy)
+        running = len(self._looks)
         if self._asking is not None and self._asking.done():
             for path, claim in (self._result(self._asking) or {}).items():
                 if path in self.keeper.fleet.databases:
@@ -217,10 +200,7 @@ class Daemon:
             self._asking = None
         for look in [each for each in self._looks if each.done()]:
             self._looked(self._looks.pop(look), self._result(look))
-        for heavy in [each for each in self._heavy if each.done()]:
-            work, database, policy, file_id = self._heavy.pop(heavy)
-            self._worked(work, database, policy, file_id, heavy.result())
-        return len(self._looks) + len(self._heavy) < running
+        return self._workshop.collect() or len(self._looks) < running
 
     @staticmethod
     def _result(future: Future[T]) -> T | None:
@@ -238,7 +218,7 @@ class Daemon:
 
     def _looked(self, database: Database, looked: Looked | None) -> None:
         path = database.path
-        if looked is None or not self._still(database):
+        if looked is None or not self.keeper.fleet.holds(database):
             return
         result = looked.sighting.result.value
         self.house.telemetry.looked(database.name, result)
@@ -249,33 +229,3 @@ class Daemon:
             level = logging.INFO if result == "ok" else logging.WARNING
             why = f": {looked.sighting.message}" if looked.sighting.message else ""
             log.log(level, "%s: replica %s%s", database.name, result, why)
-
-    def _still(self, database: Database) -> bool:
-        """Whether the fleet still holds this database and sends it to this replica: what is known must be of them."""
-        now = self.keeper.fleet.databases.get(database.path)
-        return now is not None and now.replica == database.replica
-
-    def _worked(
-        self, work: Heavy, database: Database, policy: Policy, file_id: FileId | None, found: Drill | DatabaseCheck
-    ) -> None:
-        known = self.house.ledger.snapshot().get(work.path)
-        same_file = known is None or file_id is None or known.file_id == file_id
-        if isinstance(found, Drill):
-            if not self._still(database) or not same_file:
-                why = "its database was replaced, moved or removed meanwhile"
-                found = replace(found, outcome=Outcome.ABORTED, reason="aborted", message=why)
-            self.house.desk.finish(work.path, found.outcome.value)
-            self.house.ledger.add_drill(database, found, max_shrink=policy.max_shrink)
-            self.house.telemetry.drilled(database.name, found)
-            level = logging.INFO if found.outcome is Outcome.PASSED else logging.WARNING
-            log.log(level, "%s: drill %s %s: %s", database.name, found.id, found.outcome.value, found.message)
-        elif isinstance(found, DatabaseCheck):
-            if not same_file:
-                return  # another file stands there now
-            self.house.ledger.record(work.path, lambda evidence: evidence.after_database_check(found))
-            if not found.sound:
-                log.warning("%s: production check: %s: %s", database.name, found.reason, found.message)
-
-
-def _unseen(stage: str, done: int, total: int | None) -> None:
-    """Nobody watches a daemon's progress."""

@@ -39,6 +39,11 @@ class Fleet:
         """The database of that name."""
         return next((each for each in self.databases.values() if each.name == name), None)
 
+    def holds(self, database: Database) -> bool:
+        """Whether it still holds this database and sends it to this replica: what is known must be of both."""
+        now = self.databases.get(database.path)
+        return now is not None and now.replica == database.replica
+
 
 class FleetKeeper:
     """Holds the fleet in force and takes a changed one over. Thread-safe: readers see one whole fleet."""

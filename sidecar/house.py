@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from sidecar.core.evidence import Evidence
 from sidecar.core.model import Database, Drill
 from sidecar.core.ports import Claims, Clock, LiveReader, ScratchSpace
 from sidecar.core.schedule import Seats
+from sidecar.deploy.proof_desk import ProofDesk
+from sidecar.deploy.road import LocalRoad
 from sidecar.desk import DrillDesk
 from sidecar.drill import Driller
 from sidecar.fleet import Fleet
@@ -38,12 +41,27 @@ class Watching(Protocol):
     def rearm(self) -> None: ...  # noqa: D102 - see the adapter
 
 
+class Book(Protocol):
+    """What the loop wants of the book of decisions."""
+
+    def refresh(self) -> None: ...  # noqa: D102 - see the adapter
+
+
 class Telemetry(Protocol):
     """What is counted."""
 
     def looked(self, name: str, result: str) -> None: ...  # noqa: D102 - see metrics.py
     def drilled(self, name: str, drill: Drill) -> None: ...  # noqa: D102 - see metrics.py
     def due(self, drills: int) -> None: ...  # noqa: D102 - see metrics.py
+    def turned(self, at: datetime) -> None: ...  # noqa: D102 - see metrics.py
+
+
+class Standing(Protocol):
+    """Who hears how the loop fares: the service manager, where there is one."""
+
+    def turned(self) -> None: ...  # noqa: D102 - see standing.py
+    def reloading(self) -> None: ...  # noqa: D102 - see standing.py
+    def stopping(self) -> None: ...  # noqa: D102 - see standing.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,10 @@ class House:
     watching: Watching
     telemetry: Telemetry
     desk: DrillDesk
+    proofs: ProofDesk
+    road: LocalRoad
+    book: Book
     seats: Seats
     nice: int
     turned: Callable[[], None]  # told after every turn: heartbeat, flips
+    standing: Standing

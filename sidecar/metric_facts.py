@@ -52,6 +52,12 @@ def _check_status(verdict: Verdict) -> Iterator[Sample]:
             yield (finding.name, status.value), float(finding.status is status)
 
 
+def _check_reason(verdict: Verdict) -> Iterator[Sample]:
+    for finding in verdict.judged.findings:
+        if finding.reason is not None:
+            yield (finding.name, finding.reason.value), 1
+
+
 def _lag(verdict: Verdict) -> Iterator[Sample]:
     yield (), lag_seconds(verdict.evidence, verdict.now)
 
@@ -133,6 +139,7 @@ FACTS: Mapping[str, Fact] = {
     "check_status": Fact(
         "1 for the status that a check of a database has now, 0 for the others.", _check_status, ("check", "status")
     ),
+    "check_reason": Fact("Why a check does not simply pass; always 1.", _check_reason, ("check", "reason")),
     "lag_seconds": Fact("Age of the oldest commit that the replica may lack.", _lag),
     "live_position": _one("The newest TXID that Litestream holds locally.", _live_position),
     "replica_position": _one("The newest TXID in the replica.", _replica_position),

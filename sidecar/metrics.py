@@ -9,7 +9,8 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import accumulate
 from threading import Lock
 
@@ -25,6 +26,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from sidecar.answers import Answers
+from sidecar.core.decision import Word
 from sidecar.core.model import Drill, Outcome
 from sidecar.core.verdict import Verdict
 from sidecar.metric_facts import FACTS, litestream_up
@@ -42,10 +44,18 @@ class Metrics(Collector):
         answers: the read side of the daemon; a scrape asks it and causes no work.
         litestream_version: of the binary that drills.
         sqlite_version: of the library that checks.
+        decisions: what deploy gates decided, as last read from the book that daemon and commands share.
     """
 
-    def __init__(self, answers: Answers, *, litestream_version: str, sqlite_version: str) -> None:
-        self._answers, self._lock = answers, Lock()
+    def __init__(
+        self,
+        answers: Answers,
+        *,
+        litestream_version: str,
+        sqlite_version: str,
+        decisions: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        self._answers, self._decisions, self._lock = answers, decisions, Lock()
         self._about = {
             "version": answers.version,
             "python": platform.python_version(),
@@ -56,6 +66,7 @@ class Metrics(Collector):
         self._durations = [0] * (len(BUCKETS_S) + 1)
         self._durations_sum = 0.0
         self._drills_due: int | None = None
+        self._turned_at: datetime | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -91,6 +102,11 @@ class Metrics(Collector):
             for counted in (self._drills, self._failures, self._looks):
                 for key in [key for key in counted if key[0] not in names]:
                     del counted[key]
+
+    def turned(self, at: datetime) -> None:
+        """The daemon's loop has turned: a loop that is stuck shows in a time that stands still."""
+        with self._lock:
+            self._turned_at = at
 
     def requested(self, route: str, code: int) -> None:
         """A request was answered; `route` is the route's template."""
@@ -128,7 +144,8 @@ class Metrics(Collector):
         yield _counter("drill_failures", "Drills that did not pass, by reason.", ("db", "reason"), failures)
         yield _counter("looks", "Attempts to list the replica, by result.", ("db", "result"), looks)
         yield _counter("http_requests", "HTTP requests answered, by route.", ("route", "code"), requests)
-        yield _counter("gate_decisions", "Decisions of the deploy gate.", ("decision",), Count())
+        decisions = Count({(word.value,): self._decisions().get(word.value, 0) for word in Word})
+        yield _counter("gate_decisions", "Decisions of the deploy gate.", ("decision",), decisions)
         bounds = [*(str(bound) for bound in BUCKETS_S), "+Inf"]
         took = HistogramMetricFamily(f"{PREFIX}drill_duration_seconds", "How long drills took from start to end.")
         took.add_metric([], list(zip(bounds, cumulative, strict=True)), total_s)
@@ -137,10 +154,15 @@ class Metrics(Collector):
     def _daemon(self, verdicts: tuple[Verdict, ...]) -> Iterator[Metric]:
         keeper, room = self._answers.keeper, self._answers.scratch()
         with self._lock:
-            due = self._drills_due
+            due, turned_at = self._drills_due, self._turned_at
         for name, help_text, value in (
             ("drills_due", "Drills that are due, begun or not.", due),
             ("drills_running", "Drills under way.", self._answers.desk.running),
+            (
+                "loop_turned_timestamp_seconds",
+                "When the daemon's loop last turned.",
+                turned_at.timestamp() if turned_at is not None else None,
+            ),
             ("scratch_free_bytes", "Free room for drills.", room.free_bytes if room is not None else None),
             ("litestream_up", "Whether Litestream answers; absent where it cannot be asked.", litestream_up(verdicts)),
             (

@@ -5,71 +5,49 @@ Readers ignore fields they do not know, so every object may grow; what is listed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sidecar.core.checks import CHECKS
 from sidecar.core.finding import Reason, Status
 from sidecar.core.model import CheckKind, Outcome
-from sidecar.web_requests import ECHO_MAX
+from sidecar.openapi_deploys import DEPLOY_PATHS, deploy_schemas
+from sidecar.openapi_parts import (
+    COUNT,
+    DURATION,
+    FAILED,
+    FLAG,
+    JSON,
+    MAYBE_TEXT,
+    METHOD,
+    PLAIN,
+    POSITION,
+    RETRY_AFTER,
+    SECONDS,
+    TEXT,
+    TIME,
+    Schema,
+    a_get,
+    a_list,
+    an_answer,
+    an_error,
+    an_object,
+    in_path,
+    in_query,
+    maybe,
+    or_null,
+    ref,
+)
 
-Schema = dict[str, Any]
-
-TEXT = {"type": "string"}
-NUMBER = {"type": "number"}
-SECONDS = {"type": ["number", "null"], "minimum": 0}
-COUNT = {"type": ["integer", "null"], "minimum": 0}
-MAYBE_TEXT = {"type": ["string", "null"]}
-FLAG = {"type": "boolean"}
-TIME = {"type": "string", "format": "date-time", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$"}
-POSITION = {
-    "type": ["string", "null"],
-    "pattern": r"^([0-9a-f]{16}|[0-9a-f]+/[0-9a-f]{8}:[0-9]+)$",
-    "description": "a TXID (Litestream 0.5) or generation/index:offset (0.3)",
-}
-DURATION = {
-    "type": "string",
-    "pattern": r"^\s*([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+\s*$",
-    "maxLength": ECHO_MAX,
-    "description": "30s, 5m, 1h30m, 7d; at most a hundred years",
-}
 STATES = ["queued", "running", *(each.value for each in Outcome)]
-
-
-def _object(properties: Mapping[str, Schema], description: str, *optional: str) -> Schema:
-    """An object whose listed fields are all there, save the optional ones; it may hold more."""
-    return {
-        "type": "object",
-        "description": description,
-        "properties": dict(properties),
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": True,
-    }
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return {"oneOf": [schema, {"type": "null"}]}
-
-
-def _list(schema: Schema) -> Schema:
-    return {"type": "array", "items": schema}
-
-
-def _maybe(time: Schema) -> Schema:
-    return {**time, "type": ["string", "null"]}
 
 
 def _schemas() -> dict[str, Schema]:
     reason = {"enum": [*(each.value for each in Reason), None]}
-    version = _object({"source": TEXT, "value": TEXT}, "the version that a migration tool recorded")
+    version = an_object({"source": TEXT, "value": TEXT}, "the version that a migration tool recorded")
     return {
-        "Error": _object({"error": TEXT, "hint": TEXT}, "what is wrong and what to do about it"),
+        "Error": an_object({"error": TEXT, "hint": TEXT}, "what is wrong and what to do about it"),
         "SchemaVersion": version,
-        "Check": _object(
+        "Check": an_object(
             {
                 "name": {"enum": list(CHECKS)},
                 "status": {"enum": [each.value for each in Status]},
@@ -87,33 +65,34 @@ def _schemas() -> dict[str, Schema]:
         "Database": _database(),
         "DatabaseEvidence": {
             "allOf": [
-                _ref("Database"),
-                _object({"drills": _list(_ref("Drill"))}, "its last drills, newest first"),
+                ref("Database"),
+                an_object({"drills": a_list(ref("Drill"))}, "its last drills, newest first"),
             ]
         },
-        "Ready": _object(
+        "Ready": an_object(
             {
                 "ready": FLAG,
                 "retryable": {**FLAG, "description": "waiting alone can make it ready"},
                 "reason": {**TEXT, "description": "one sentence, the worst first"},
                 "checked_at": TIME,
                 "version": TEXT,
-                "databases": _list(_ref("Database")),
+                "databases": a_list(ref("Database")),
             },
             "ready means that every database is ready; no database at all is not",
         ),
-        "DrillRequest": _object({"db": TEXT}, "the database to drill, by name"),
-        "DrillAccepted": _object({"id": TEXT, "db": TEXT, "state": {"enum": STATES}}, "the drill that was asked for"),
-        "DrillState": _object(
-            {"id": TEXT, "db": MAYBE_TEXT, "state": {"enum": STATES}, "drill": _or_null(_ref("Drill"))},
+        **deploy_schemas(),
+        "DrillRequest": an_object({"db": TEXT}, "the database to drill, by name"),
+        "DrillAccepted": an_object({"id": TEXT, "db": TEXT, "state": {"enum": STATES}}, "the drill that was asked for"),
+        "DrillState": an_object(
+            {"id": TEXT, "db": MAYBE_TEXT, "state": {"enum": STATES}, "drill": or_null(ref("Drill"))},
             "a drill by id; `drill` is null until it has ended",
         ),
     }
 
 
 def _drill(reason: Schema) -> Schema:
-    parity = _object({"result": TEXT, "pages": COUNT, "proven": COUNT}, "the copy against production, page by page")
-    return _object(
+    parity = an_object({"result": TEXT, "pages": COUNT, "proven": COUNT}, "the copy against production, page by page")
+    return an_object(
         {
             "id": TEXT,
             "outcome": {"enum": [each.value for each in Outcome]},
@@ -128,8 +107,8 @@ def _drill(reason: Schema) -> Schema:
             "check_seconds": SECONDS,
             "size_bytes": COUNT,
             "check": {"enum": [each.value for each in CheckKind]},
-            "parity": _or_null(parity),
-            "schema_version": _or_null(_ref("SchemaVersion")),
+            "parity": or_null(parity),
+            "schema_version": or_null(ref("SchemaVersion")),
             "rows": COUNT,
             "sqlite_version": MAYBE_TEXT,
             "litestream_version": MAYBE_TEXT,
@@ -140,100 +119,54 @@ def _drill(reason: Schema) -> Schema:
 
 def _database() -> Schema:
     position: dict[str, Schema] = {"live": POSITION, "replica": POSITION, "lag_seconds": SECONDS}
-    snapshot: dict[str, Schema] = {"position": POSITION, "created_at": _maybe(TIME)}
-    return _object(
+    snapshot: dict[str, Schema] = {"position": POSITION, "created_at": maybe(TIME)}
+    return an_object(
         {
             "name": TEXT,
             "path": TEXT,
             "ready": FLAG,
-            "replica": _object({"type": TEXT, "label": TEXT}, "where Litestream copies it to"),
-            "position": _object(position, "newest commits, and the age of the oldest one that the replica may lack"),
-            "snapshot": _or_null(_object(snapshot, "the newest snapshot in the replica")),
-            "last_drill": _or_null(_ref("Drill")),
-            "schema_version": _or_null(_ref("SchemaVersion")),
-            "checks": _list(_ref("Check")),
+            "replica": an_object({"type": TEXT, "label": TEXT}, "where Litestream copies it to"),
+            "position": an_object(position, "newest commits, and the age of the oldest one that the replica may lack"),
+            "snapshot": or_null(an_object(snapshot, "the newest snapshot in the replica")),
+            "last_drill": or_null(ref("Drill")),
+            "schema_version": or_null(ref("SchemaVersion")),
+            "checks": a_list(ref("Check")),
         },
         "one database: what is known of it and what the checks make of that",
     )
 
 
-_NO_STORE = {"Cache-Control": {"schema": {"const": "no-store"}}}
-_RETRY_AFTER = {"Retry-After": {"description": "only when waiting can change the answer", "schema": {"type": "string"}}}
-_ALLOW = {"Allow": {"schema": TEXT}}
-
-
-def _answer(description: str, *schemas: tuple[str, Schema], **headers: Schema) -> Schema:
-    return {
-        "description": description,
-        "headers": {**_NO_STORE, **{name.replace("_", "-"): value for name, value in headers.items()}},
-        "content": {media: {"schema": schema} for media, schema in schemas},
-    }
-
-
-_JSON = "application/json"
-_PLAIN = "text/plain"
-
-
-def _error(description: str, **headers: Schema) -> Schema:
-    return _answer(description, (_JSON, _ref("Error")), **headers)
-
-
-_FAILED = {"500": _error("the sidecar failed to answer; its log says why")}
-_METHOD = {"405": _error("another method than the route has", Allow={"schema": TEXT})}
-
-
-def _get(summary: str, name: str, responses: Mapping[str, Schema], parameters: tuple[Schema, ...] = ()) -> Schema:
-    """A path with GET, and HEAD that answers the same without a body."""
-    every = {**responses, **_METHOD, **_FAILED}
-    bare = {code: {key: value for key, value in each.items() if key != "content"} for code, each in every.items()}
-    common: Schema = {"parameters": list(parameters)} if parameters else {}
-    return {
-        "get": {"operationId": name, "summary": summary, "responses": every},
-        "head": {"operationId": f"{name}Head", "summary": f"{summary} (headers only)", "responses": bare},
-        **common,
-    }
-
-
-def _query(name: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
-
-
-def _in_path(name: str, description: str) -> Schema:
-    schema = {"type": "string", "minLength": 1}
-    return {"name": name, "in": "path", "required": True, "schema": schema, "description": description}
-
-
 def _ready_path() -> Schema:
-    both = ((_JSON, _ref("Ready")), (_PLAIN, TEXT))
+    both = ((JSON, ref("Ready")), (PLAIN, TEXT))
     parameters = (
-        _query("db", _list(TEXT), "only these databases; repeatable"),
-        _query("max_age", DURATION, "the newest passed drill may be this old; tightens, never loosens"),
-        _query("max_lag", DURATION, "the replica may lack this much; tightens, never loosens"),
-        _query("format", {"enum": ["json", "text"], "default": "json"}, "text: one line a check"),
+        in_query("db", a_list(TEXT), "only these databases; repeatable"),
+        in_query("max_age", DURATION, "the newest passed drill may be this old; tightens, never loosens"),
+        in_query("max_lag", DURATION, "the replica may lack this much; tightens, never loosens"),
+        in_query("format", {"enum": ["json", "text"], "default": "json"}, "text: one line a check"),
     )
     responses = {
-        "200": _answer("every database is ready", *both),
-        "400": _error("an unknown parameter, or a value that cannot be read"),
-        "404": _error("no database has this name"),
-        "503": _answer("not ready; the body says why", *both, **_RETRY_AFTER),
+        "200": an_answer("every database is ready", *both),
+        "400": an_error("an unknown parameter, or a value that cannot be read"),
+        "404": an_error("no database has this name"),
+        "503": an_answer("not ready; the body says why", *both, **RETRY_AFTER),
     }
-    return _get("Can every database be restored, right now?", "ready", responses, parameters)
+    return a_get("Can every database be restored, right now?", "ready", responses, parameters)
 
 
 def _drills_path() -> Schema:
     responses = {
-        "202": _answer("queued, or the one that is queued or running already", (_JSON, _ref("DrillAccepted")),
+        "202": an_answer("queued, or the one that is queued or running already", (JSON, ref("DrillAccepted")),
                        Location={"required": True, "schema": TEXT}),
-        "400": _error("the body is no JSON object that names a database"),
-        "401": _error("the bearer token is missing or wrong", **{"WWW-Authenticate": {"schema": TEXT}}),
-        "403": _error("no token is configured and the request may come from elsewhere"),
-        "404": _error("no database has this name"),
-        "413": _error("the body is larger than 64 KiB"),
-        "415": _error("the body is not application/json"),
-        **_METHOD,
-        **_FAILED,
+        "400": an_error("the body is no JSON object that names a database"),
+        "401": an_error("the bearer token is missing or wrong", **{"WWW-Authenticate": {"schema": TEXT}}),
+        "403": an_error("no token is configured and the request may come from elsewhere"),
+        "404": an_error("no database has this name"),
+        "413": an_error("the body is larger than 64 KiB"),
+        "415": an_error("the body is not application/json"),
+        **METHOD,
+        **FAILED,
     }  # fmt: skip
-    body = {"required": True, "content": {_JSON: {"schema": _ref("DrillRequest")}}}
+    body = {"required": True, "content": {JSON: {"schema": ref("DrillRequest")}}}
     return {
         "post": {
             "operationId": "drill",
@@ -247,16 +180,16 @@ def _drills_path() -> Schema:
 
 def openapi(version: str) -> dict[str, Any]:
     """The document for this version of the sidecar; JSON Schema 2020-12, as OpenAPI 3.1 has it."""
-    plain = (_PLAIN, TEXT)
-    metrics = _answer("the metrics", plain, ("application/openmetrics-text", TEXT))
-    named, by_id = _in_path("name", "the database's name"), _in_path("id", "the drill's id")
+    plain = (PLAIN, TEXT)
+    metrics = an_answer("the metrics", plain, ("application/openmetrics-text", TEXT))
+    named, by_id = in_path("name", "the database's name"), in_path("id", "the drill's id")
     evidence = {
-        "200": _answer("its evidence", (_JSON, _ref("DatabaseEvidence"))),
-        "404": _error("no database has this name"),
+        "200": an_answer("its evidence", (JSON, ref("DatabaseEvidence"))),
+        "404": an_error("no database has this name"),
     }
-    drill = {"200": _answer("the drill", (_JSON, _ref("DrillState"))), "404": _error("no drill has this id")}
-    alive = {"200": _answer("the loop turns", plain), "503": _answer("it has not turned lately", plain)}
-    described = {"200": _answer("this document", (_JSON, {"type": "object"}))}
+    drill = {"200": an_answer("the drill", (JSON, ref("DrillState"))), "404": an_error("no drill has this id")}
+    alive = {"200": an_answer("the loop turns", plain), "503": an_answer("it has not turned lately", plain)}
+    described = {"200": an_answer("this document", (JSON, {"type": "object"}))}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -266,14 +199,15 @@ def openapi(version: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            "/": _get("What there is", "index", {"200": _answer("the routes", plain)}),
+            "/": a_get("What there is", "index", {"200": an_answer("the routes", plain)}),
             "/ready": _ready_path(),
-            "/livez": _get("Does the daemon's loop turn? No I/O, never about backups", "livez", alive),
-            "/metrics": _get("For Prometheus, by content negotiation", "metrics", {"200": metrics}),
-            "/databases/{name}": _get("All evidence of one database", "database", evidence, (named,)),
+            "/livez": a_get("Does the daemon's loop turn? No I/O, never about backups", "livez", alive),
+            "/metrics": a_get("For Prometheus, by content negotiation", "metrics", {"200": metrics}),
+            "/databases/{name}": a_get("All evidence of one database", "database", evidence, (named,)),
             "/drills": _drills_path(),
-            "/drills/{id}": _get("What a drill found", "drillState", drill, (by_id,)),
-            "/openapi.json": _get("This document", "openapi", described),
+            "/drills/{id}": a_get("What a drill found", "drillState", drill, (by_id,)),
+            **DEPLOY_PATHS,
+            "/openapi.json": a_get("This document", "openapi", described),
         },
         "components": {"schemas": _schemas(), "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     }

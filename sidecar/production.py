@@ -7,7 +7,9 @@ sequential read only, and the check then costs production nothing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 
 from sidecar.core.case import room_for
@@ -31,9 +33,19 @@ class Examiner:
     sqlite_version: str
 
     def run(
-        self, database: Database, policy: Policy, live: LiveState, *, stop: Event, progress: Progress
+        self,
+        database: Database,
+        policy: Policy,
+        live: LiveState,
+        *,
+        stop: Event,
+        progress: Progress,
+        on_sound_copy: Callable[[Path], None] | None = None,
     ) -> DatabaseCheck:
-        """One check. What kept us from finding out is part of the answer (`sound` None)."""
+        """One check. What kept us from finding out is part of the answer (`sound` None).
+
+        `on_sound_copy` is called with a copy that was found sound, before it is removed; it may move it away, and does not raise.
+        """
         began = self.clock.monotonic()
         sound: bool | None = None
         reason: Reason | None = None
@@ -48,6 +60,8 @@ class Examiner:
                     copy, CheckKind.QUICK, timeout_s=max(left, 0.001), stop=stop, progress=progress
                 )
                 sound = not complaints
+                if sound and on_sound_copy is not None:
+                    on_sound_copy(copy)
                 if complaints:
                     reason, message = Reason.DB_CORRUPT, f"quick_check: {'; '.join(complaints[:3])}"
                     hint = "do not migrate; keep the file, and restore from the last good drill"

@@ -54,6 +54,7 @@ def read(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, obje
         settings,
         state_dir=state,
         scratch_dir=_at(folder, settings.scratch_dir),
+        rollback=replace(settings.rollback, keep_dir=_at(folder, settings.rollback.keep_dir)),
         http=replace(settings.http, token_file=_at(folder, settings.http.token_file)),
     )
 

@@ -28,6 +28,7 @@ from sidecar.core.settings_model import (
     Notify,
     Place,
     Resources,
+    RollbackSettings,
     Settings,
     Size,
     parse_listen,
@@ -39,6 +40,7 @@ _SECTIONS: Mapping[str, type] = {
     "http": HttpSettings,
     "policy": Policy,
     "resources": Resources,
+    "rollback": RollbackSettings,
     "notify": Notify,
 }
 _CLASSES = (*_SECTIONS.values(), Assertion, DatabaseSettings, Settings)

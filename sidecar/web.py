@@ -1,13 +1,12 @@
 """HTTP: an ASGI application over the answers and the drill desk. It reads state; all it can cause is a drill that was asked for.
 
-No framework: nine routes, and its memory sits in every Pod. What may wait for a disk (history, a scrape of many databases)
+No framework: a dozen routes, and its memory sits in every Pod. What may wait for a disk (history, a scrape of many databases)
 runs in a worker thread, so that `/livez` and `/ready` never queue behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,8 +18,9 @@ from sidecar.core.model import Database
 from sidecar.core.verdict import text_lines
 from sidecar.desk import DrillDesk
 from sidecar.openapi import openapi
+from sidecar.web_deploys import DeployRoutes, Proofs
+from sidecar.web_guard import Guard
 from sidecar.web_requests import (
-    BODY_EXAMPLE,
     ECHO_MAX,
     JSON,
     Gone,
@@ -30,7 +30,6 @@ from sidecar.web_requests import (
     Response,
     Send,
     as_json,
-    is_local_name,
     read_body,
     ready_parameters,
     wanted_name,
@@ -48,6 +47,7 @@ GET  /metrics          for Prometheus
 GET  /databases/NAME   all evidence of one database
 POST /drills           {"db": NAME} restores its backup now
 GET  /drills/ID        what that drill found
+POST /proofs           what `gate` and `postcheck` ask for; GET /proofs/ID is what was found
 GET  /openapi.json     all of this, for machines
 """
 
@@ -81,6 +81,7 @@ class App:
         wake: wakes the daemon's loop.
         loopback: whether only this machine can connect (a Unix socket counts).
         count: told the route's template and the status code of every answer.
+        proofs: does the work of deploy commands.
     """
 
     def __init__(  # noqa: PLR0913 - one argument for each thing it talks to
@@ -94,9 +95,11 @@ class App:
         *,
         loopback: bool,
         count: Callable[[str, int], None],
+        proofs: Proofs,
     ) -> None:
         self.answers, self.desk, self.alive, self.render_metrics = answers, desk, alive, render_metrics
-        self.token, self.wake, self.loopback, self.count = token, wake, loopback, count
+        self.guard, self.wake, self.count = Guard(token, loopback), wake, count
+        deploys = DeployRoutes(proofs, self.guard, self._named, wake)
         self._openapi = b""
         self._exact = {
             route.template: route
@@ -106,12 +109,16 @@ class App:
                 Route("/livez", {"GET": self._livez}),
                 Route("/metrics", {"GET": self._metrics}),
                 Route("/drills", {"POST": self._post_drill}),
+                Route("/proofs", {"POST": deploys.post_proof}),
+                Route("/receipts", {"POST": deploys.post_receipt}),
+                Route("/decisions", {"POST": deploys.post_decision}),
                 Route("/openapi.json", {"GET": self._describe}),
             )
         }
         self._prefixed = {
             "/databases/": Route("/databases/{name}", {"GET": self._database}),
             "/drills/": Route("/drills/{id}", {"GET": self._drill}),
+            "/proofs/": Route("/proofs/{id}", {"GET": deploys.get_proof}),
         }
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -196,9 +203,8 @@ class App:
         return Response(200, as_json(document))
 
     async def _post_drill(self, request: Request) -> Response:
-        self._may_post(request)
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-            raise Refused(415, "the body must be JSON", f"send `Content-Type: {JSON}` and a body like {BODY_EXAMPLE}")
+        self.guard.check(request)
+        self.guard.json_only(request)
         database = self._named(wanted_name(await read_body(request)))
         ticket = self.desk.request(database.path)
         self.wake()
@@ -215,26 +221,6 @@ class App:
                 404, f"no database is called {json.dumps(name[:ECHO_MAX])}", f"{known}; GET /ready names them"
             )
         return database
-
-    def _may_post(self, request: Request) -> None:
-        """Refuse a POST that could come from elsewhere. JSON alone as content type keeps forms of foreign pages out;
-        a page that had its own name resolve to this machine would still send its own name as Host."""  # noqa: D205, D209 - one thought
-        token = self.token() if callable(self.token) else self.token
-        if token is None:
-            if not self.loopback:
-                raise Refused(403, "POST is refused: others than this machine can connect and no token is configured",
-                              "set http.token-file in sidecar.yml, or listen on loopback")  # fmt: skip
-            if not request.over_unix and not is_local_name(request.headers.get("host", "localhost")):
-                raise Refused(403, "POST is refused: the Host header names another machine than this one",
-                              "use 127.0.0.1 or localhost, or set http.token-file in sidecar.yml")  # fmt: skip
-            return
-        if not token.strip():
-            raise Refused(403, "POST is refused: the configured token is empty", "write a token to http.token-file")
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode("latin-1"), token.strip().encode())
-        if scheme.lower() != "bearer" or not right:
-            hint = "send `Authorization: Bearer TOKEN` with the token that stands in http.token-file"
-            raise Refused(401, "POST needs the right bearer token", hint, WWW_Authenticate="Bearer")
 
 
 async def _send(response: Response, length: int, send: Send) -> None:

@@ -110,8 +110,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "sidecar.look", "sidecar.drill", "sidecar.production", "sidecar.fleet", "sidecar.desk", "sidecar.answers",
         "sidecar.flips", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.house",
-        "sidecar.walk", "sidecar.road", "sidecar.gate", "sidecar.postcheck", "sidecar.proof_desk",
-        "sidecar.rehearsal",
+        "sidecar.deploy*",
     ),
     ("sidecar.daemon", "sidecar.workshop", "sidecar.web*", "sidecar.openapi*", "sidecar.metrics"),
     ("sidecar.assembly_*",),

@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
 
+from sidecar.core.census import Census
 from sidecar.core.model import CheckKind, Content, Database, LiveState, Position, ReplicaFile
 from sidecar.core.policy import Assertion
 from sidecar.core.ports import Plan, Progress
 from tests.core.evidences import NOW, content, live
+from tests.core.receipts import census
 from tests.fakes import FakeClock
 
 Step = Exception | Callable[[], None] | None  # what happens: an error, something else, or nothing but the good case
@@ -69,6 +71,11 @@ class FakeReplica:
         self.planned += 1
         return FakePlan(Position.of_txid(41 + self.planned))
 
+    def plan_at(self, database: Database, position: Position, *, timeout_s: float, stop: Event) -> Plan:  # noqa: ARG002 - the port's
+        self.timeouts.append(timeout_s)
+        happen(self.plans)
+        return FakePlan(position)
+
     def restore(
         self,
         database: Database,  # noqa: ARG002 - the port's
@@ -93,6 +100,7 @@ class FakeIntegrity:
 
     checks: list[Step] = field(default_factory=list)
     contents: list[Step] = field(default_factory=list)
+    censuses: list[Step] = field(default_factory=list)
     complaints: Sequence[str] = ()
     found: Content = field(default_factory=content)
     broken: dict[str, str] = field(default_factory=dict)  # assertion -> sentence
@@ -124,6 +132,20 @@ class FakeIntegrity:
         assert file.exists()
         happen(self.contents)
         return self.found
+
+    def census(
+        self,
+        file: Path,
+        *,
+        schema_version: str,  # noqa: ARG002 - the port's
+        now: datetime,
+        inode: int | None,
+        timeout_s: float,  # noqa: ARG002 - the port's
+        stop: Event,  # noqa: ARG002 - the port's
+    ) -> Census:
+        assert file.exists()
+        happen(self.censuses)
+        return census(now=now, inode=inode)
 
     def assertion(self, file: Path, assertion: Assertion, *, timeout_s: float, stop: Event) -> str | None:  # noqa: ARG002 - the port's
         assert file.exists()

@@ -1,23 +1,12 @@
-"""Asks a running daemon over HTTP or its Unix socket, as `status` and deploy scripts do."""
+"""Asks a running daemon for its answer, as `status` and deploy scripts do."""
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
+from sidecar.adapters.daemon_client import client, read_address, stranger
 
-from sidecar.core.errors import SidecarError
-
-TIMEOUT_S = 10.0
-HINT = "start it with `litestream-sidecar run`, or say where it listens with --url"
 _ENTRY = {"name", "ready", "position", "snapshot", "last_drill", "schema_version", "checks"}
-
-
-class BadAddress(SidecarError):
-    """What was given as the daemon's address is none: a usage error."""
-
-    exit_code = 2
 
 
 def fetch_ready(address: str) -> dict[str, Any]:
@@ -27,49 +16,16 @@ def fetch_ready(address: str) -> dict[str, Any]:
         SidecarError: nobody answers there, or what answers is no sidecar.
         BadAddress: that is no address.
     """
-    base, shown, socket = _place(address)
-    # `verify` costs the loading of a certificate store, which only https looks at
-    transport = httpx.HTTPTransport(uds=socket, verify=base.startswith("https:"))
+    where = read_address(address)
+    with client(where) as asking:
+        answer = asking.get(f"{where.base}/ready")
     try:
-        with httpx.Client(transport=transport, timeout=TIMEOUT_S) as client:
-            document = client.get(f"{base}/ready").json()
-    except httpx.InvalidURL as error:
-        raise BadAddress(f"{shown} is no address of a daemon: {error}", HINT) from error
-    except httpx.HTTPError as error:
-        raise SidecarError(f"no daemon answers at {shown}: {_why(error)}", HINT) from error
+        document = answer.json()
     except ValueError as error:
-        raise SidecarError(f"what answers at {shown} is no litestream-sidecar", HINT) from error
+        raise stranger(where) from error
     if not _is_ready_document(document):
-        raise SidecarError(f"what answers at {shown} is no litestream-sidecar", HINT)
+        raise stranger(where)
     return dict(document)
-
-
-def _place(address: str) -> tuple[str, str, str | None]:
-    """The base URL, how it may be shown (no userinfo), and the socket's path where it is one."""
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:").removeprefix("//")
-        return "http://sidecar", f"unix:{path}", path
-    base = address if "://" in address else f"http://{address}"
-    try:
-        parts = urlsplit(base)
-        port = parts.port
-    except ValueError as error:
-        raise BadAddress(f"the daemon's address cannot be read: {error}", "write http://127.0.0.1:9810") from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise BadAddress(
-            "the daemon's address must begin with http://, https:// or unix:", "write http://127.0.0.1:9810"
-        )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    shown = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
-    return base.rstrip("/").removesuffix("/ready"), shown, None
-
-
-def _why(error: httpx.HTTPError) -> str:
-    """The reason without Python's number before it."""
-    if isinstance(error, httpx.TimeoutException):
-        return f"it gave no answer within {TIMEOUT_S:.0f} s"
-    text = str(error) or type(error).__name__
-    return text.partition("] ")[2] if text.startswith("[Errno") else text
 
 
 def _is_ready_document(document: object) -> bool:

@@ -14,9 +14,9 @@ from sidecar import diagnosis
 from sidecar.adapters import litestream_yml
 from sidecar.assembly_tools import Binary, Tools, find_litestream, load_fleet, read_settings, strangers, tools
 from sidecar.commands.render import Echo, drawn, labelled
-from sidecar.commands.tame import tame
 from sidecar.core.errors import ConfigError, EnvironmentProblem, SidecarError
 from sidecar.core.model import Database
+from sidecar.core.people import tame
 from sidecar.diagnosis import Diagnosis, Grade
 from sidecar.fleet import Fleet
 from sidecar.logs import set_up

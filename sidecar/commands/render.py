@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sidecar.commands.tame import tamed
 from sidecar.core.finding import NOT_FOUND_OUT
+from sidecar.core.people import bytes_for_people, seconds_for_people, tamed
 from sidecar.core.verdict import Document
 
 LABEL_WIDTH = 8
@@ -58,28 +58,6 @@ def labelled(label: str, style: str, text: Any, *more: str) -> list[Any]:
     for row in rows:
         grid.add_row(*row)
     return [grid]
-
-
-def seconds_for_people(value: float | None) -> str:
-    """`20 ms`, `3 s`, `4 min`, `7 h`, `2 d`; `?` for what nobody knows."""
-    if value is None:
-        return "?"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if value >= 2 * size:
-            return f"{value / size:.0f} {unit}"
-    if 0 < value < 0.1:  # noqa: PLR2004 - from there on milliseconds read better
-        return f"{value * 1000:.0f} ms"
-    return f"{value:.0f} s" if value >= 1 or value == 0 else f"{value:.1f} s"
-
-
-def bytes_for_people(value: float | None) -> str:
-    """`4.2 MB`; `?` for what nobody knows."""
-    if value is None:
-        return "?"
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value:.0f} B"
 
 
 def fleet_table(document: Document, headline: str | None = None) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 
-from sidecar.adapters.ready_client import BadAddress, fetch_ready
+from sidecar.adapters.daemon_client import BadAddress
+from sidecar.adapters.ready_client import fetch_ready
 from sidecar.assembly_tools import address, read_settings
 from sidecar.commands.render import Echo, drawn, exit_code, fleet_table, terminal
 from sidecar.core.errors import SidecarError

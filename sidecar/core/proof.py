@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sidecar.core.errors import ReceiptError
 from sidecar.core.fields import Fields
 from sidecar.core.receipt import Entry, entry_document, entry_of, id_of
 from sidecar.core.units import duration, spell
@@ -74,6 +75,11 @@ def demand_of(document: Document, source: str) -> Demand:
     """Read the body of `POST /proofs`; all but `db` may be absent. Raises ReceiptError, ValueError (a sentence about a duration)."""
     fields = Fields(document, source)
     receipt = fields.text_or_none("receipt")
+    keep = fields.flag_or("keep", default=False)
+    if keep and not receipt:
+        raise ReceiptError(
+            f"{source}: receipt is missing: an artifact is kept under it", "name a receipt, or keep nothing"
+        )
     max_age, timeout = fields.text_or_none("max_age"), fields.text_or_none("timeout")
     return Demand(
         name=fields.text("db"), receipt_id=id_of(receipt, source) if receipt else "",
@@ -81,7 +87,7 @@ def demand_of(document: Document, source: str) -> Demand:
         max_age=duration(max_age) if max_age is not None else None,
         since=fields.time("since") if document.get("since") is not None else None,
         backup=fields.flag_or("backup", default=True), production=fields.flag_or("production", default=True),
-        keep=fields.flag_or("keep", default=False), anyway=fields.flag_or("anyway", default=False),
+        keep=keep, anyway=fields.flag_or("anyway", default=False),
         accept_shrink=fields.flag_or("accept_shrink", default=False),
     )  # fmt: skip
 

@@ -178,7 +178,7 @@ def receipt_of(text: str, source: str, key: bytes | None) -> Receipt:
         ) from None
     if not isinstance(document, dict) or "receipt_version" not in document:
         raise ReceiptError(f"{source} is no receipt", "name the file that `gate` said it wrote")
-    if document["receipt_version"] != RECEIPT_VERSION:
+    if document["receipt_version"] is True or document["receipt_version"] != RECEIPT_VERSION:
         raise ReceiptError(
             f"{source} is a receipt of version {document['receipt_version']!r:.20}, this sidecar reads {RECEIPT_VERSION}",
             "use the sidecar that wrote it, or gate again",

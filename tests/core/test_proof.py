@@ -122,3 +122,8 @@ def test_what_is_wrong_within_the_entry_is_named_with_its_place() -> None:
     del document["entry"]["rollback"]["created_at"]
     with pytest.raises(ReceiptError, match=r"^the answer: entry\.rollback\.created_at is missing$"):
         proof_of(document, "the answer")
+
+
+def test_an_artifact_is_kept_under_a_receipt() -> None:
+    with pytest.raises(ReceiptError, match="receipt is missing: an artifact is kept under it"):
+        demand_of({"db": "app", "keep": True}, "the body")

@@ -12,6 +12,7 @@ from sidecar.adapters.http_server import HttpServer, Limits
 from sidecar.core.settings_model import Listen
 from sidecar.web import App
 from tests.faces.commands import Scene, copy_of, end_what_is_left, replicated
+from tests.faces.deploys import Deploy, deployable, deploying
 from tests.faces.site import Site
 from tests.fakes import healthy
 
@@ -62,3 +63,16 @@ def nothing_runs_on() -> Iterator[None]:
     """A failing test must not leave a daemon behind."""
     yield
     end_what_is_left()
+
+
+@pytest.fixture(scope="session")
+def deployable_once(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """Made once; tests work on copies."""
+    return deployable(tmp_path_factory.mktemp("deployable"))
+
+
+@pytest.fixture
+def deploy(deployable_once: Scene, tmp_path: Path) -> Iterator[Deploy]:
+    """An app and Litestream that run, before a deploy."""
+    with deploying(deployable_once, tmp_path) as made:
+        yield made

@@ -13,6 +13,7 @@ import jsonschema
 from sidecar.openapi import openapi
 from sidecar.web import App
 from tests.fakes import House
+from tests.road_fakes import FakeProofs
 
 DOCUMENT = openapi("1.2.3")
 CREATED = {"content-type": "application/json"}
@@ -27,6 +28,7 @@ class Site:
     """The app over a house, and what it did to the daemon."""
 
     house: House = field(default_factory=House)
+    proofs: FakeProofs = field(default_factory=FakeProofs)
     alive: bool = True
     token: Any = None
     loopback: bool = True
@@ -41,6 +43,7 @@ class Site:
         return App(
             self.house.answers, self.house.desk, lambda: self.alive, render, self.token, self.wake,
             loopback=self.loopback, count=lambda route, code: self.counted.append((route, code)),
+            proofs=self.proofs,
         )  # fmt: skip
 
     def ask(self, method: str, target: str, base: str = "http://127.0.0.1:9810", **more: Any) -> httpx.Response:
@@ -58,8 +61,8 @@ class Site:
     def get(self, target: str, **more: Any) -> httpx.Response:
         return self.ask("GET", target, **more)
 
-    def post(self, body: Any = None, **more: Any) -> httpx.Response:
-        return self.ask("POST", "/drills", content=json.dumps(body or {"db": "app"}), **{"headers": CREATED, **more})
+    def post(self, body: Any = None, target: str = "/drills", **more: Any) -> httpx.Response:
+        return self.ask("POST", target, content=json.dumps(body or {"db": "app"}), **{"headers": CREATED, **more})
 
 
 def hold(method: str, template: str, response: httpx.Response) -> None:

@@ -23,17 +23,17 @@ from tests.fakes import NOW, House, drill, healthy
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3"
 
 CONTRACT = """
-build_info{version,python,sqlite,litestream} ready{db} check_status{db,check,status}
+build_info{version,python,sqlite,litestream} ready{db} check_status{db,check,status} check_reason{db,check,reason}
 lag_seconds{db} live_position{db} replica_position{db} replica_sync_timestamp_seconds{db}
 snapshot_timestamp_seconds{db} replica_files{db,level} replica_bytes{db} oldest_restorable_timestamp_seconds{db}
 drills_total{db,outcome} drill_failures_total{db,reason} drill_passed_timestamp_seconds{db}
 drill_finished_timestamp_seconds{db} drill_stage_seconds{db,stage} drill_duration_seconds restored_bytes{db}
 pages_proven_ratio{db} rto_seconds{db} database_bytes{db} wal_bytes{db} database_check_timestamp_seconds{db}
-schema_version_info{db,source,value} drills_due drills_running looks_total{db,result} scratch_free_bytes litestream_up
-config_last_reload_successful config_last_reload_timestamp_seconds gate_decisions_total{decision}
+schema_version_info{db,source,value} drills_due drills_running looks_total{db,result} loop_turned_timestamp_seconds
+scratch_free_bytes litestream_up config_last_reload_successful config_last_reload_timestamp_seconds gate_decisions_total{decision}
 http_requests_total{route,code}
 """
-NOT_YET = {"pages_proven_ratio", "gate_decisions_total"}  # declared; no fact, no series
+NOT_YET = {"pages_proven_ratio"}  # declared; no fact, no series
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def metrics(house: House) -> Metrics:
 def busy(metrics: Metrics) -> Metrics:
     """After some work, so that every series that can exist does."""
     metrics.due(2)
+    metrics.turned(NOW)
     metrics.looked("app", "ok")
     metrics.drilled("app", drill())
     metrics.drilled("app", replace(drill(), outcome=Outcome.FAILED, reason="file_corrupt"))
@@ -75,7 +76,8 @@ def labelled(found: Iterable[Sample], db: str) -> list[Sample]:
     return [each for each in found if each.labels.get("db") == db]
 
 
-def test_every_metric_of_the_contract_and_no_other(metrics: Metrics) -> None:
+def test_every_metric_of_the_contract_and_no_other(house: House, metrics: Metrics) -> None:
+    house.add("new")  # nothing is known of it, and its checks say so
     wanted = {
         name: set(labels.split(",")) if labels else set()
         for name, labels in re.findall(r"(\w+)(?:\{([\w,]+)\})?", CONTRACT)
@@ -112,6 +114,7 @@ def test_values_are_what_is_known(metrics: Metrics) -> None:
     assert value(metrics, "looks_total", db="app", result="ok") == 1
     assert value(metrics, "http_requests_total", route="/ready", code="503") == 1
     assert value(metrics, "drills_due") == 2
+    assert value(metrics, "loop_turned_timestamp_seconds") == now
     assert value(metrics, "config_last_reload_successful") == 1
     assert value(metrics, "config_last_reload_timestamp_seconds") == now
     assert value(metrics, "litestream_up") == 1
@@ -141,14 +144,25 @@ def test_check_status_is_one_hot(house: House, metrics: Metrics) -> None:
         assert sum(statuses.values()) == 1
 
 
+def test_every_check_that_does_not_pass_says_why_and_no_other(house: House, metrics: Metrics) -> None:
+    assert [each for each in samples(metrics) if each.name == f"{PREFIX}check_reason"] == []
+    house.clock.go(timedelta(minutes=3))
+    reasons = {
+        (each.labels["check"], each.labels["reason"])
+        for each in samples(metrics) if each.name == f"{PREFIX}check_reason"
+    }  # fmt: skip
+    assert reasons == {("litestream", "litestream_down"), ("lag", "lagging")}
+
+
 def test_a_fact_nobody_has_is_absent_and_never_nought(house: House, metrics: Metrics) -> None:
     house.add("new")
     house.room = None
     found = samples(metrics)
     about_new = {each.name.removeprefix(PREFIX) for each in labelled(found, "new")}
-    assert about_new == {"ready", "check_status", "drills_total"}
+    assert about_new == {"ready", "check_status", "check_reason", "drills_total"}
     assert value(metrics, "ready", db="new") == 0
-    assert {value(metrics, name) for name in ("drills_due", "scratch_free_bytes")} == {None}
+    absent = ("drills_due", "loop_turned_timestamp_seconds", "scratch_free_bytes")
+    assert {value(metrics, name) for name in absent} == {None}
 
 
 def test_a_database_that_left_takes_all_its_series_with_it(house: House, metrics: Metrics) -> None:
@@ -231,3 +245,14 @@ def test_promtool_finds_nothing_to_say(metrics: Metrics) -> None:
     broken = body.replace(b"# HELP litestream_sidecar_ready", b"# HELP litestream_sidecar_other")
     wrong = subprocess.run([promtool, "check", "metrics"], input=broken, capture_output=True, check=False)
     assert wrong.returncode != 0
+
+
+def test_decisions_of_deploy_gates_are_counted_and_those_that_never_were_are_zero(house: House) -> None:
+    counts = {"passed": 3, "overridden": 1}
+    metrics = Metrics(
+        house.answers, litestream_version="0.5.17", sqlite_version="3.54.1", decisions=lambda: counts
+    )  # fmt: skip
+    words = ("passed", "overridden", "refused", "unknown")
+    assert [value(metrics, "gate_decisions_total", decision=each) for each in words] == [3, 1, 0, 0]
+    counts["refused"] = 1
+    assert value(metrics, "gate_decisions_total", decision="refused") == 1

@@ -195,6 +195,7 @@ def test_the_document_is_sound_and_names_every_route(site: Site) -> None:
     assert document == DOCUMENT
     assert set(document["paths"]) == {
         "/", "/ready", "/livez", "/metrics", "/databases/{name}", "/drills", "/drills/{id}", "/openapi.json",
+        "/proofs", "/proofs/{id}", "/receipts", "/decisions",
     }  # fmt: skip
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)

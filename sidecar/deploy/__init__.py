@@ -1,0 +1,1 @@
+"""Deploys: the road to a proof, the gate before, the rehearsal instead, the check after."""
