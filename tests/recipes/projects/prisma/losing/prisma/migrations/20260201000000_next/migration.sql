@@ -1,0 +1,2 @@
+alter table orders add column note text not null default '';
+delete from items where id > 20;

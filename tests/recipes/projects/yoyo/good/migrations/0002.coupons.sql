@@ -1,0 +1,3 @@
+-- depends: 0001.initial
+create table coupons (id integer primary key, customer_id integer references customers (id), code text not null);
+alter table orders add column note text not null default '';
