@@ -21,6 +21,7 @@ from sidecar.adapters.notify import Notifier
 from sidecar.adapters.service_manager import ServiceManager
 from sidecar.adapters.watcher import Watcher
 from sidecar.answers import Answers
+from sidecar.assembly_page import in_turn, status_page
 from sidecar.assembly_road import daemon_shelf, local_road
 from sidecar.assembly_tools import Tools, load_fleet, tools
 from sidecar.core.decision import Decision, Word, sentence_of
@@ -35,14 +36,17 @@ from sidecar.deploy.proof_desk import ProofDesk, ProofTicket
 from sidecar.deploy.road import LocalRoad
 from sidecar.desk import DrillDesk
 from sidecar.drill import new_id
+from sidecar.drill_log import DrillLog
 from sidecar.fleet import Fleet, FleetKeeper
-from sidecar.flips import Flips
 from sidecar.house import House
 from sidecar.metrics import Metrics
+from sidecar.news import News
 from sidecar.options import Options
 from sidecar.settings import Settings
 from sidecar.standing import Standing
+from sidecar.trace import LagTrace
 from sidecar.web import App
+from sidecar.web_page import PageRoute
 
 log = logging.getLogger("sidecar")
 
@@ -81,12 +85,11 @@ def _token(settings: Settings) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class CountingLedger:
-    """The ledger as a walk of the daemon's writes it: drills are counted, and known to the desk, like all others."""
+class DaemonLedger:
+    """The ledger as a walk of the daemon's writes it: its drills are known to all who know of the others."""
 
     ledger: Ledger
-    metrics: Metrics
-    desk: DrillDesk
+    drills: DrillLog
 
     def snapshot(self) -> Mapping[str, Evidence]:
         """As the ledger's."""
@@ -97,16 +100,12 @@ class CountingLedger:
         return self.ledger.record(path, change)
 
     def begin_drill(self, database: Database) -> str:
-        """As the ledger's."""
-        drill_id = self.desk.begin(database.path)
-        self.ledger.begin_drill(database, drill_id)
-        return drill_id
+        """A drill begins; its id."""
+        return self.drills.begin(database)
 
     def add_drill(self, database: Database, drill: Drill, *, max_shrink: float) -> Evidence:
-        """As the ledger's, counted."""
-        self.desk.finish(database.path, drill.outcome.value)
-        self.metrics.drilled(database.name, drill)
-        return self.ledger.add_drill(database, drill, max_shrink=max_shrink)
+        """It has ended."""
+        return self.drills.end(database, drill, max_shrink=max_shrink)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +144,41 @@ class Running:
     stop: threading.Event
 
 
-def _metrics(kit: Tools, answers: Answers, book: Deploys) -> Metrics:
+def _metrics(kit: Tools, answers: Answers, book: Deploys, notifier: Notifier) -> Metrics:
     return Metrics(
         answers,
         litestream_version=kit.binary.version,
         sqlite_version=apsw.sqlite_lib_version(),
         decisions=lambda: book.counts,
+        notifications=notifier.counts,
     )
+
+
+def _app(
+    settings: Settings, answers: Answers, daemon: Daemon, metrics: Metrics, work: DeployWork, page: PageRoute
+) -> App:
+    return App(
+        answers=answers,
+        desk=answers.desk,
+        alive=lambda: daemon.alive,
+        render_metrics=metrics.render,
+        token=_token(settings),
+        wake=daemon.wake.set,
+        loopback=settings.http.listen.is_local,
+        count=metrics.requested,
+        proofs=work,
+        page=page,
+    )
+
+
+@contextlib.contextmanager
+def _watching(watcher: Watcher, notifier: Notifier) -> Iterator[None]:
+    watcher.start()
+    try:
+        yield
+    finally:
+        notifier.close()
+        watcher.stop()
 
 
 @contextlib.contextmanager
@@ -167,11 +194,13 @@ def assemble(options: Options) -> Iterator[Running]:
         answers = Answers(
             keeper, kit.ledger, kit.clock, desk, lambda: running[0].scratch if running else None, __version__
         )
-        metrics = _metrics(kit, answers, book)
-        counting = CountingLedger(kit.ledger, metrics, desk)
-        road = local_road(kit, lambda: keeper.fleet, counting, daemon_shelf(settings), book)
+        notifier = Notifier(settings.notify.heartbeat_url, settings.notify.webhook_url)
+        news, standing = News(answers, notifier, wanted=settings.notify != Notify()), Standing(answers, manager)
+        trace = LagTrace(answers)
+        metrics = _metrics(kit, answers, book, notifier)
+        drills = DrillLog(kit.ledger, desk, metrics, news)
+        road = local_road(kit, lambda: keeper.fleet, DaemonLedger(kit.ledger, drills), daemon_shelf(settings), book)
         watcher = Watcher(lambda: running[0].wake.set() if running else None)
-        notifier = Notifier(settings.notify.heartbeat_url, settings.notify.webhook_url, kit.clock)
         house = House(
             clock=kit.clock,
             ledger=kit.ledger,
@@ -184,27 +213,19 @@ def assemble(options: Options) -> Iterator[Running]:
             watching=FolderWatch(watcher),
             telemetry=metrics,
             desk=desk,
+            drills=drills,
             proofs=proofs,
             road=road,
             book=book,
             seats=Seats(settings.resources.looks, settings.resources.drills),
             nice=settings.resources.nice,
-            turned=Flips(answers, notifier, wanted=settings.notify != Notify()).turned,
-            standing=Standing(answers, manager),
+            turned=in_turn(news.turned, trace.turned, standing.turned),
+            standing=standing,
         )
         daemon = Daemon(house, keeper, stop)
         running.append(daemon)
-        app = App(
-            answers=answers,
-            desk=desk,
-            alive=lambda: daemon.alive,
-            render_metrics=metrics.render,
-            token=_token(settings),
-            wake=daemon.wake.set,
-            loopback=settings.http.listen.is_local,
-            count=metrics.requested,
-            proofs=DeployWork(proofs, road),
-        )
+        page = status_page(answers, book, settings, trace, lambda: daemon.alive)
+        app = _app(settings, answers, daemon, metrics, DeployWork(proofs, road), page)
         server = HttpServer(app, settings.http.listen)
         stack.callback(stop.set)
         server.start()

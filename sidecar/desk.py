@@ -37,6 +37,11 @@ class DrillDesk:
         with self._lock:
             return tuple(path for path, ticket in self._open.items() if ticket.state == "queued")
 
+    def open_at(self, path: str) -> Ticket | None:
+        """The drill of this database that is queued or running."""
+        with self._lock:
+            return self._open.get(path)
+
     def begin(self, path: str) -> str:
         """A drill of this database begins; its id, the asked-for one where somebody asked."""
         with self._lock:

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Protocol
 
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import Database, Drill
 from sidecar.core.ports import Claims, Clock, LiveReader, ScratchSpace
 from sidecar.core.schedule import Seats
 from sidecar.deploy.proof_desk import ProofDesk
 from sidecar.deploy.road import LocalRoad
 from sidecar.desk import DrillDesk
 from sidecar.drill import Driller
+from sidecar.drill_log import DrillLog
 from sidecar.fleet import Fleet
 from sidecar.look import Looker
 from sidecar.production import Examiner
@@ -28,8 +28,6 @@ class Ledger(Protocol):
     def snapshot(self) -> Mapping[str, Evidence]: ...  # noqa: D102 - see the adapter
     def refresh(self) -> None: ...  # noqa: D102 - see the adapter
     def record(self, path: str, change: Callable[[Evidence], Evidence]) -> Evidence: ...  # noqa: D102 - see the adapter
-    def begin_drill(self, database: Database, drill_id: str) -> None: ...  # noqa: D102 - see the adapter
-    def add_drill(self, database: Database, drill: Drill, *, max_shrink: float) -> Evidence: ...  # noqa: D102
     def flush(self) -> None: ...  # noqa: D102 - see the adapter
     def forget(self, keep: Collection[str]) -> int: ...  # noqa: D102 - see the adapter
 
@@ -51,15 +49,13 @@ class Telemetry(Protocol):
     """What is counted."""
 
     def looked(self, name: str, result: str) -> None: ...  # noqa: D102 - see metrics.py
-    def drilled(self, name: str, drill: Drill) -> None: ...  # noqa: D102 - see metrics.py
     def due(self, drills: int) -> None: ...  # noqa: D102 - see metrics.py
     def turned(self, at: datetime) -> None: ...  # noqa: D102 - see metrics.py
 
 
 class Standing(Protocol):
-    """Who hears how the loop fares: the service manager, where there is one."""
+    """Who hears that the loop is about to do something else: the service manager, where there is one."""
 
-    def turned(self) -> None: ...  # noqa: D102 - see standing.py
     def reloading(self) -> None: ...  # noqa: D102 - see standing.py
     def stopping(self) -> None: ...  # noqa: D102 - see standing.py
 
@@ -79,10 +75,11 @@ class House:
     watching: Watching
     telemetry: Telemetry
     desk: DrillDesk
+    drills: DrillLog
     proofs: ProofDesk
     road: LocalRoad
     book: Book
     seats: Seats
     nice: int
-    turned: Callable[[], None]  # told after every turn: heartbeat, flips
+    turned: Callable[[], None]  # told after every turn: what is news
     standing: Standing

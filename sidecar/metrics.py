@@ -45,6 +45,7 @@ class Metrics(Collector):
         litestream_version: of the binary that drills.
         sqlite_version: of the library that checks.
         decisions: what deploy gates decided, as last read from the book that daemon and commands share.
+        notifications: (to, result) to what became of pings and messages.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Metrics(Collector):
         litestream_version: str,
         sqlite_version: str,
         decisions: Callable[[], Mapping[str, int]] = dict,
+        notifications: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
-        self._answers, self._decisions, self._lock = answers, decisions, Lock()
+        self._answers, self._lock = answers, Lock()
+        self._decisions, self._notifications = decisions, notifications
         self._about = {
             "version": answers.version,
             "python": platform.python_version(),
@@ -146,6 +149,8 @@ class Metrics(Collector):
         yield _counter("http_requests", "HTTP requests answered, by route.", ("route", "code"), requests)
         decisions = Count({(word.value,): self._decisions().get(word.value, 0) for word in Word})
         yield _counter("gate_decisions", "Decisions of the deploy gate.", ("decision",), decisions)
+        told = Count(self._notifications())
+        yield _counter("notifications", "Pings and messages to others, by what became of them.", ("to", "result"), told)
         bounds = [*(str(bound) for bound in BUCKETS_S), "+Inf"]
         took = HistogramMetricFamily(f"{PREFIX}drill_duration_seconds", "How long drills took from start to end.")
         took.add_metric([], list(zip(bounds, cumulative, strict=True)), total_s)

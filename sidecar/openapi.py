@@ -16,6 +16,7 @@ from sidecar.openapi_parts import (
     DURATION,
     FAILED,
     FLAG,
+    HTML,
     JSON,
     MAYBE_TEXT,
     METHOD,
@@ -153,6 +154,25 @@ def _ready_path() -> Schema:
     return a_get("Can every database be restored, right now?", "ready", responses, parameters)
 
 
+def _page_path() -> Schema:
+    one = in_query("db", TEXT, "the page of this database; without it, of all")
+    policy: Schema = {
+        "Content-Security-Policy": {"description": "with the page", "schema": TEXT},
+        "Vary": {"schema": TEXT},
+    }
+    responses = {
+        "200": an_answer(
+            "the status page where `Accept` names text/html, else the list of routes",
+            (PLAIN, TEXT),
+            (HTML, TEXT),
+            **policy,
+        ),
+        "400": an_error("an unknown parameter, or `db` more than once"),
+        "404": an_answer("no database has this name", (HTML, TEXT), **policy),
+    }
+    return a_get("The status page for people; the routes for everybody else", "index", responses, (one,))
+
+
 def _drills_path() -> Schema:
     responses = {
         "202": an_answer("queued, or the one that is queued or running already", (JSON, ref("DrillAccepted")),
@@ -199,7 +219,7 @@ def openapi(version: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            "/": a_get("What there is", "index", {"200": an_answer("the routes", plain)}),
+            "/": _page_path(),
             "/ready": _ready_path(),
             "/livez": a_get("Does the daemon's loop turn? No I/O, never about backups", "livez", alive),
             "/metrics": a_get("For Prometheus, by content negotiation", "metrics", {"200": metrics}),

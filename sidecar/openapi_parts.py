@@ -76,6 +76,7 @@ def an_answer(description: str, *schemas: tuple[str, Schema], **headers: Schema)
 
 JSON = "application/json"
 PLAIN = "text/plain"
+HTML = "text/html"
 
 
 def an_error(description: str, **headers: Schema) -> Schema:

@@ -20,6 +20,7 @@ from sidecar.desk import DrillDesk
 from sidecar.openapi import openapi
 from sidecar.web_deploys import DeployRoutes, Proofs
 from sidecar.web_guard import Guard
+from sidecar.web_page import TEXT, PageRoute
 from sidecar.web_requests import (
     ECHO_MAX,
     JSON,
@@ -37,19 +38,6 @@ from sidecar.web_requests import (
 
 RETRY_AFTER_S = "2"  # curl waits exactly as long as it is told, so a large value makes deploys slow
 UNMATCHED = "other"  # the label of requests that match no route: a raw path would be a label without bound
-
-TEXT = "text/plain; charset=utf-8"
-INDEX = """\
-litestream-sidecar
-GET  /ready            can every database be restored, right now? (?db= ?max_age= ?max_lag= ?format=text)
-GET  /livez            does the daemon's loop turn?
-GET  /metrics          for Prometheus
-GET  /databases/NAME   all evidence of one database
-POST /drills           {"db": NAME} restores its backup now
-GET  /drills/ID        what that drill found
-POST /proofs           what `gate` and `postcheck` ask for; GET /proofs/ID is what was found
-GET  /openapi.json     all of this, for machines
-"""
 
 log = logging.getLogger("sidecar.web")
 
@@ -82,6 +70,7 @@ class App:
         loopback: whether only this machine can connect (a Unix socket counts).
         count: told the route's template and the status code of every answer.
         proofs: does the work of deploy commands.
+        page: the page for people.
     """
 
     def __init__(  # noqa: PLR0913 - one argument for each thing it talks to
@@ -96,6 +85,7 @@ class App:
         loopback: bool,
         count: Callable[[str, int], None],
         proofs: Proofs,
+        page: PageRoute,
     ) -> None:
         self.answers, self.desk, self.alive, self.render_metrics = answers, desk, alive, render_metrics
         self.guard, self.wake, self.count = Guard(token, loopback), wake, count
@@ -104,7 +94,7 @@ class App:
         self._exact = {
             route.template: route
             for route in (
-                Route("/", {"GET": self._index}),
+                Route("/", {"GET": page.get}),
                 Route("/ready", {"GET": self._ready}),
                 Route("/livez", {"GET": self._livez}),
                 Route("/metrics", {"GET": self._metrics}),
@@ -165,9 +155,6 @@ class App:
         server = scope.get("server")
         over_unix = server is not None and server[1] is None
         return await handler(Request(scope["query_string"].decode("latin-1"), headers, argument, over_unix, receive))
-
-    async def _index(self, _: Request) -> Response:
-        return Response(200, INDEX.encode(), TEXT)
 
     async def _livez(self, _: Request) -> Response:
         alive = self.alive()

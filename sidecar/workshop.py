@@ -68,8 +68,7 @@ class Workshop:
         database, policy, live = fleet.databases[work.path], subject.policy, subject.evidence.live
         future: Future[Any]
         if work.kind is HeavyKind.DRILL:
-            order = Order(database, policy, work.check, self._house.desk.begin(work.path))
-            self._house.ledger.begin_drill(database, order.id)
+            order = Order(database, policy, work.check, self._house.drills.begin(database))
             future = self._pool.submit(self._house.driller.run, order, stop=self._stop, progress=_unseen)
         elif live is not None:
             future = self._pool.submit(
@@ -122,9 +121,7 @@ class Workshop:
         if not self._keeper.fleet.holds(database) or not self._same_file(begun):
             why = "its database was replaced, moved or removed meanwhile"
             found = replace(drill, outcome=Outcome.ABORTED, reason="aborted", message=why)
-        self._house.desk.finish(database.path, found.outcome.value)
-        self._house.ledger.add_drill(database, found, max_shrink=begun.policy.max_shrink)
-        self._house.telemetry.drilled(database.name, found)
+        self._house.drills.end(database, found, max_shrink=begun.policy.max_shrink)
         level = logging.INFO if found.outcome is Outcome.PASSED else logging.WARNING
         log.log(level, "%s: drill %s %s: %s", database.name, found.id, found.outcome.value, found.message)
 

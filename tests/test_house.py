@@ -109,10 +109,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sidecar.adapters*", "sidecar.settings*", "sidecar.options", "sidecar.logs"),
     (
         "sidecar.look", "sidecar.drill", "sidecar.production", "sidecar.fleet", "sidecar.desk", "sidecar.answers",
-        "sidecar.flips", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.house",
-        "sidecar.deploy*",
+        "sidecar.news", "sidecar.drill_log", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.house",
+        "sidecar.deploy*", "sidecar.trace",
     ),
-    ("sidecar.daemon", "sidecar.workshop", "sidecar.web*", "sidecar.openapi*", "sidecar.metrics"),
+    ("sidecar.daemon", "sidecar.workshop", "sidecar.web*", "sidecar.page*", "sidecar.openapi*", "sidecar.metrics"),
     ("sidecar.assembly_*",),
     ("sidecar.assembly",),
     ("sidecar.commands*",),

@@ -27,7 +27,9 @@ def running_at(state_dir: Path) -> str | None:
     """The address of the daemon that holds this state directory; None where none runs, or it cannot be told."""
     try:
         with (state_dir / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # nobody holds it: what is written there was left by a killed one
+            fcntl.flock(
+                lock, fcntl.LOCK_SH | fcntl.LOCK_NB
+            )  # nobody holds it: what is written there was left by a killed one
     except BlockingIOError:
         with contextlib.suppress(OSError):
             return (state_dir / FILE).read_text().strip() or None

@@ -1,4 +1,4 @@
-"""Telling others: a heartbeat while everything is ready, a webhook when the fleet's verdict flips.
+"""Telling others: pings about drills (as healthchecks.io takes them) to the heartbeat URL, messages to the webhook URL.
 
 Both URLs are secrets (whoever knows them can speak for us), so no log line holds more than their host. One worker sends; callers
 never wait, and when the other side is slow the oldest unsent message is dropped rather than memory spent.
@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
+from uuid import NAMESPACE_OID, uuid5
 
-from sidecar.core.ports import Clock
+from sidecar.core.redact import redact
 
 if TYPE_CHECKING:
     import httpx
     from tenacity import RetryCallState
 
-HEARTBEAT_EVERY_S = 60.0
 TIMEOUT_S = 10.0
 ATTEMPTS = 3
 WAIT_S, WAIT_MAX_S = 1.0, 10.0
 QUEUE_MAX = 20
+SAID_MAX = 1000  # characters of a ping's body
 CLOSE_S = 2.0  # what a shutdown waits for a message under way
 
 log = logging.getLogger("sidecar.notify")
@@ -43,7 +44,8 @@ class _NotTakenError(Exception):
 class _Message:
     what: str  # `heartbeat` or `webhook`
     url: str
-    body: bytes | None  # None: GET
+    body: bytes
+    content_type: str
 
     @property
     def host(self) -> str:
@@ -54,37 +56,43 @@ class _Message:
 
 
 class Notifier:
-    """Sends heartbeats and flips. `heartbeat` and `changed` return at once and never raise; None as URL: nothing is sent.
+    """Satisfies `news.Teller`. Both calls return at once and never raise; None as URL: nothing is sent.
 
     Args:
-        heartbeat_url: called with GET while everything is ready.
-        webhook_url: called with POST and the JSON document of `/ready` when its verdict flips.
-        clock: monotonic seconds between heartbeats.
+        heartbeat_url: gets POSTs; `/start`, `/fail` and `/log` are put behind its path, `rid` names the drill, `{db}` in it is
+            the database, so that each can have a check of its own.
+        webhook_url: gets POSTs of JSON.
         wait_s: seconds before the first retry; doubled for the next.
     """
 
-    def __init__(
-        self, heartbeat_url: str | None, webhook_url: str | None, clock: Clock, *, wait_s: float = WAIT_S
-    ) -> None:
-        self._heartbeat_url, self._webhook_url, self._clock, self._wait_s = heartbeat_url, webhook_url, clock, wait_s
+    def __init__(self, heartbeat_url: str | None, webhook_url: str | None, *, wait_s: float = WAIT_S) -> None:
+        self._heartbeat_url, self._webhook_url, self._wait_s = heartbeat_url, webhook_url, wait_s
         self._queue: deque[_Message] = deque()
         self._news = Condition()
         self._stop = Event()
         self._worker: Thread | None = None
-        self._beat_at: float | None = None
+        self._counts: Counter[tuple[str, str]] = Counter()
 
-    def heartbeat(self) -> None:
-        """Everything is ready now. Sent at most once a minute."""
-        now = self._clock.monotonic()
-        if self._heartbeat_url is None or (self._beat_at is not None and now - self._beat_at < HEARTBEAT_EVERY_S):
-            return
-        self._beat_at = now
-        self._put(_Message("heartbeat", self._heartbeat_url, None))
+    def ping(self, word: str, db: str, run: str, said: str) -> None:
+        """`start`, `success`, `fail` or `log` of the drill `run`; `said` is for the log over there."""
+        if self._heartbeat_url is not None:
+            url = _ping_url(self._heartbeat_url, word, db, run)
+            self._put(
+                _Message(
+                    "heartbeat", url, redact(said)[:SAID_MAX].encode(errors="replace"), "text/plain; charset=utf-8"
+                )
+            )
 
-    def changed(self, document: Mapping[str, Any]) -> None:
-        """The fleet's verdict has flipped; `document` is the body of `/ready`."""
+    def post(self, document: Mapping[str, Any]) -> None:
+        """A message, as JSON."""
         if self._webhook_url is not None:
-            self._put(_Message("webhook", self._webhook_url, json.dumps(document).encode()))
+            self._put(_Message("webhook", self._webhook_url, json.dumps(document).encode(), "application/json"))
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """(to, result) to messages: to `heartbeat` or `webhook`; `sent`, `failed` or `dropped`."""
+        with self._news:
+            known = [to for to, url in (("heartbeat", self._heartbeat_url), ("webhook", self._webhook_url)) if url]
+            return {(to, result): self._counts[to, result] for to in known for result in ("sent", "failed", "dropped")}
 
     def close(self) -> None:
         """Stop sending; what waits is dropped, what is under way gets a moment."""
@@ -100,6 +108,7 @@ class Notifier:
                 return
             if len(self._queue) >= QUEUE_MAX:
                 dropped = self._queue.popleft()
+                self._counts[dropped.what, "dropped"] += 1
                 log.warning("%s to %s dropped: %d messages wait already", dropped.what, dropped.host, QUEUE_MAX)
             self._queue.append(message)
             if self._worker is None:
@@ -119,9 +128,19 @@ class Notifier:
                     self._send(client, message)
                 except _NotTakenError as problem:
                     if not self._stop.is_set():
-                        log.warning("%s to %s failed: %s", message.what, message.host, problem)
+                        self._failed(message, str(problem))
                 except Exception as problem:  # noqa: BLE001 - a message must never end the worker, nor its URL reach a traceback
-                    log.warning("%s to %s failed: %s", message.what, message.host, type(problem).__name__)
+                    self._failed(message, type(problem).__name__)
+                else:
+                    self._count(message, "sent")
+
+    def _failed(self, message: _Message, why: str) -> None:
+        self._count(message, "failed")
+        log.warning("%s to %s failed: %s", message.what, message.host, why)
+
+    def _count(self, message: _Message, result: str) -> None:
+        with self._news:
+            self._counts[message.what, result] += 1
 
     def _next(self) -> _Message | None:
         with self._news:
@@ -149,14 +168,25 @@ class Notifier:
         )(_send_once, client, message)
 
 
+def _ping_url(url: str, word: str, db: str, run: str) -> str:
+    """The address for one ping; one that cannot be taken apart is used as it is, and fails when it is sent."""
+    url = url.replace("{db}", quote(db, safe="")) if "{db}" in url else url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    path = parts.path if word == "success" else f"{parts.path.rstrip('/')}/{word}"
+    query = "&".join([*([parts.query] if parts.query else []), f"rid={uuid5(NAMESPACE_OID, run)}"])
+    return urlunsplit((parts.scheme, parts.netloc, path, query, ""))
+
+
 def _send_once(client: httpx.Client, message: _Message) -> None:
     import httpx  # noqa: PLC0415 - loaded by then
 
-    method = "GET" if message.body is None else "POST"
-    headers = {} if message.body is None else {"Content-Type": "application/json"}
+    headers = {"Content-Type": message.content_type}
     try:
         # Streamed, so that an endless answer is never read.
-        with client.stream(method, message.url, content=message.body, headers=headers) as response:
+        with client.stream("POST", message.url, content=message.body, headers=headers) as response:
             status = response.status_code
     except httpx.TimeoutException:
         raise _NotTakenError(f"no answer within {TIMEOUT_S:g} s", again=True) from None

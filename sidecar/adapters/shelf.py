@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.core.errors import EnvironmentProblem, ScratchFull
+from sidecar.core.receipt import Kept
 
 PROVED = "deploy-proved-good"  # a file in the folder of such a receipt
+ARTIFACT_SUFFIX = ".artifact"  # of `walk.ARTIFACT`: NAME-DRILL.artifact
 CHUNK_BYTES = 1024 * 1024
 MEGABYTE = 1_000_000
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6,32}")
@@ -96,6 +98,21 @@ class Shelf:
         with _usable(self.directory):
             if folder.is_dir():
                 (folder / PROVED).touch(mode=0o600)
+
+    def kept(self) -> list[Kept]:
+        """All artifacts, oldest receipt first. Raises EnvironmentProblem."""
+        found = []
+        with _usable(self.directory):
+            for folder in self._kept() if self.directory.is_dir() else ():
+                proved = (folder / PROVED).exists()
+                for each in sorted(folder.rglob(f"*{ARTIFACT_SUFFIX}")):
+                    name = str(each.relative_to(folder)).removesuffix(ARTIFACT_SUFFIX).rpartition("-")[0]
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                        size = each.stat().st_size
+                        found.append(
+                            Kept(name=name, receipt_id=folder.name, artifact=str(each), size_bytes=size, proved=proved)
+                        )
+        return found
 
     def _kept(self) -> list[Path]:
         """The receipts' folders, oldest first."""

@@ -21,7 +21,7 @@ from sidecar.assembly_road import Way, road_to
 from sidecar.assembly_tools import read_settings
 from sidecar.commands.postcheck import AfterDeploy, Expecting, way_back
 from sidecar.commands.progress import shown
-from sidecar.commands.render import Echo, drawn, fleet_table
+from sidecar.commands.render import Echo, fleet_table, whole
 from sidecar.commands.rollback import plan_text
 from sidecar.commands.stopping import stopping
 from sidecar.core.decision import Decision, Word, sentence_of
@@ -115,6 +115,7 @@ def gate(options: Options, wishes: Wishes, *, echo: Echo) -> int:
         deploy = _Deploy(wishes, road, Patience(road, clock, stop, progress), clock, key, file, stop, here)
         answer, receipt = deploy.decide(question)
         document = _document(answer, receipt, file, clock.now())
+        progress.rest()
         if receipt is None or wishes.command is None:
             echo(
                 json.dumps(document, indent=2, ensure_ascii=False)
@@ -125,10 +126,11 @@ def gate(options: Options, wishes: Wishes, *, echo: Echo) -> int:
         if not wishes.as_json:
             echo(_text(answer, receipt, file, document))
         code, after = deploy.run(receipt)
+        progress.rest()
         if wishes.as_json:
             echo(json.dumps(document | after.document, indent=2, ensure_ascii=False))
         else:
-            echo(after.text)
+            echo("\n" + after.text)
             if after.exit_code != 0 and wishes.url is None:  # elsewhere the artifact is not in reach
                 echo("\n" + plan_text(receipt, file, options, key_file=wishes.key_file, stop=threading.Event()))
         return code
@@ -239,8 +241,8 @@ def _text(answer: Answer, receipt: Receipt | None, file: Path, document: Documen
     table = fleet_table(document, HEADLINES[answer.word])
     if receipt is None:
         return table
-    lines = [table, "", drawn(f"receipt  {file} (until {receipt.expires_at:%Y-%m-%d %H:%M} UTC)")]
+    until = f"good until {receipt.expires_at:%Y-%m-%d %H:%M} UTC"
+    lines = [table, "", *whole("receipt", str(file), until)]
     for each in receipt.databases:
-        kept = each.rollback.artifact or "no artifact could be kept"
-        lines.append(drawn(f"way back {each.name}: {kept}"))
+        lines += whole(f"way back of {each.name}", each.rollback.artifact or "no artifact could be kept")
     return "\n".join(lines)

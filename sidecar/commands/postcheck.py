@@ -15,7 +15,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.receipts import read_key, read_receipt
 from sidecar.assembly_road import Way, road_to
 from sidecar.commands.progress import shown
-from sidecar.commands.render import Echo, drawn, fleet_table
+from sidecar.commands.render import Echo, drawn, fleet_table, whole
 from sidecar.commands.render_change import change_lines
 from sidecar.commands.stopping import stopping
 from sidecar.core.decision import Decision, Word
@@ -77,6 +77,7 @@ def postcheck(options: Options, wishes: Wishes, *, echo: Echo) -> int:
         after = AfterDeploy(receipt, wishes.receipt, wishes.key_file, expecting, road, patience, clock, here)
         with after.taken():
             after.check(wishes.timeout)
+        progress.rest()
         echo(json.dumps(after.document, indent=2, ensure_ascii=False) if wishes.as_json else after.text)
         return after.exit_code
 
@@ -181,5 +182,5 @@ class AfterDeploy:
             changes = change_lines(each.entry.name, each.change)
             lines += ["", *map(drawn, changes)] if changes else []
         if held.word is not Word.PASSED:
-            lines += ["", drawn(f"way back: {way_back(self.file, self.key_file, self.options, execute=False)}")]
+            lines += ["", *whole("way back", way_back(self.file, self.key_file, self.options, execute=False))]
         return "\n".join(lines)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from sidecar.core.finding import NOT_FOUND_OUT
-from sidecar.core.people import bytes_for_people, seconds_for_people, tamed
+from sidecar.core.people import bytes_for_people, seconds_for_people, tame, tamed
 from sidecar.core.verdict import Document
 
 LABEL_WIDTH = 8
 PIPED_WIDTH = 200
+WIDE = 120  # from here on tables show every column, and times as they are
 
 Echo = Callable[[str], bool]  # False once nobody reads any more
 
 NAMES_MAX = 5
 _ORDER = {"fail": 0, "unknown": 1, "warn": 2}
 _COLOURS = {"pass": "green", "warn": "yellow", "unknown": "yellow", "fail": "red"}
+_ENDED = {"passed": "passed", "failed": "failed", "inconclusive": "was inconclusive", "aborted": "was aborted"}
 _OUTCOMES = {"passed": "green", "failed": "red", "inconclusive": "yellow", "aborted": "yellow"}
 
 
@@ -60,6 +63,27 @@ def labelled(label: str, style: str, text: Any, *more: str) -> list[Any]:
     return [grid]
 
 
+def whole(label: str, text: str, more: str = "") -> list[str]:
+    """A path or a command that somebody will copy: never broken, on a line of its own where there may be too little room."""
+    text, tail = tame(text), f" ({more})" if more else ""
+    if not terminal():
+        return [f"{label}: {text}{tail}"]
+    return [f"{label}{tail}:", text]
+
+
+def narrow() -> bool:
+    """Whether a person looks through a window in which wide tables would be broken up."""
+    return terminal() and shutil.get_terminal_size((PIPED_WIDTH, 40)).columns < WIDE
+
+
+def age(at: str | None, now: str | None) -> str:
+    """`5 min ago`, between two times as documents have them."""
+    if at is None or now is None:
+        return "?"
+    seconds = (datetime.fromisoformat(now) - datetime.fromisoformat(at)).total_seconds()
+    return f"{seconds_for_people(max(seconds, 0.0))} ago"
+
+
 def fleet_table(document: Document, headline: str | None = None) -> str:
     """The /ready document: one row a database, then every finding that is not a pass, with its way out.
 
@@ -71,18 +95,22 @@ def fleet_table(document: Document, headline: str | None = None) -> str:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    document = tamed(document)
+    document, short = tamed(document), narrow()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("database", "ready", "lag", "snapshot", "last drill", "schema"):
         table.add_column(heading, overflow="fold")
+
+    def at(time: str | None) -> str:
+        return age(time, document["checked_at"]) if short else time or "?"
+
     for each in document["databases"]:
         drill, version, snapshot = each["last_drill"], each["schema_version"], each["snapshot"]
         table.add_row(
             Text(each["name"]),
             Text("yes", "green") if each["ready"] else Text("no", "bold red"),
             Text(seconds_for_people(each["position"]["lag_seconds"])),
-            Text(snapshot["created_at"] or "?") if snapshot else Text("none", "yellow"),
-            Text(f"{drill['outcome']} {drill['finished_at']}", _OUTCOMES[drill["outcome"]])
+            Text(at(snapshot["created_at"])) if snapshot else Text("none", "yellow"),
+            Text(f"{drill['outcome']} {at(drill['finished_at'])}", _OUTCOMES[drill["outcome"]])
             if drill
             else Text("never", "yellow"),
             Text(version["value"] if version else "?"),
@@ -111,34 +139,42 @@ def _findings(document: Document) -> Iterable[Any]:
         yield from labelled(status, _COLOURS[status], line, *([f"try: {hint}"] if hint else []))
 
 
-def history_table(drills: list[tuple[str, Document]]) -> str:
-    """Past drills, newest first."""
+def history_table(drills: Sequence[tuple[str, Document]]) -> str:
+    """Past drills, newest first: how the newest ended, one row each, and below them what those found that did not pass."""
     from rich import box  # noqa: PLC0415 - only where a person looks
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in (
-        "finished",
-        "database",
-        "outcome",
-        "check",
-        "position",
-        "size",
-        "restore",
-        "check took",
-        "what it found",
-    ):
-        table.add_column(heading, overflow="fold")
-    for name, drill in tamed(drills):
-        what = drill["message"] if drill["outcome"] != "passed" else ""
+    drills = tamed(drills)
+    passed, newest = sum(drill["outcome"] == "passed" for _, drill in drills), drills[0][1]
+    first = Text.assemble(
+        "the newest ",
+        (_ENDED[newest["outcome"]], _OUTCOMES[newest["outcome"]]),
+        f"; {passed} of {len(drills)} drill{'s' if len(drills) > 1 else ''} passed",
+    )  # fmt: skip
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    more = () if narrow() else ("check", "position")
+    for heading in ("finished", "database", "outcome", *more, "size", "restore", "check took"):
+        table.add_column(heading, no_wrap=heading != "database", overflow="fold")
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for name, drill in drills:
         table.add_row(
-            drill["finished_at"], Text(name), Text(drill["outcome"], _OUTCOMES[drill["outcome"]]), drill["check"],
-            drill["position"] or "?", bytes_for_people(drill["size_bytes"]), seconds_for_people(drill["restore_seconds"]),
-            seconds_for_people(drill["check_seconds"]),
-            Text(f"{drill['reason']}: {what}" if drill["reason"] else what),
+            drill["finished_at"], Text(name), Text(drill["outcome"], _OUTCOMES[drill["outcome"]]),
+            *(drill[each] or "?" for each in more), bytes_for_people(drill["size_bytes"]),
+            seconds_for_people(drill["restore_seconds"]), seconds_for_people(drill["check_seconds"]),
         )  # fmt: skip
-    return drawn(table)
+        if drill["outcome"] != "passed":
+            what = f"{drill['reason']}: {drill['message']}" if drill["reason"] else drill["message"]
+            found.setdefault((name, drill["outcome"], what), []).append(drill["finished_at"])
+    below = [
+        Text.assemble((f"{name} {outcome}", _OUTCOMES[outcome]), f" {_times(times)}: {what}")
+        for (name, outcome, what), times in found.items()
+    ]
+    return drawn(first, "", table, *(["", *below] if below else []))
+
+
+def _times(times: Sequence[str]) -> str:
+    return times[0] if len(times) == 1 else f"{len(times)} times, last {times[0]}"
 
 
 def exit_code(document: Document) -> int:

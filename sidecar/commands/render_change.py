@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from sidecar.commands.render import drawn
+from sidecar.commands.render import drawn, labelled, narrow
 from sidecar.core.people import tamed
 from sidecar.core.verdict import Document
 
@@ -51,18 +52,44 @@ def _sql(change: Document, when: str) -> str:
 
 
 def decisions_table(decisions: list[Document]) -> str:
-    """What deploy commands decided, newest first."""
+    """What deploy commands decided, newest first: the newest as a sentence, then one row each, its reason below where room is scarce."""
     from rich import box  # noqa: PLC0415 - only where a person looks
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    decisions = tamed(decisions)
+    newest = decisions[0]
+    first = Text.assemble(
+        "the newest: ", (f"{newest['kind']} {newest['decision']}", _colour(newest)), f", {newest['at']}"
+    )
+    if narrow():
+        things: list[Any] = [first]
+        for each in decisions:
+            head = Text.assemble(
+                each["at"],
+                "  ",
+                (f"{each['kind']} {each['decision']}", _colour(each)),
+                "  ",
+                ", ".join(each["databases"]),
+            )
+            receipt = [f"receipt {each['receipt']}"] if each["receipt"] else []
+            things += ["", head, *labelled("", "", Text(_why(each)), *receipt)]
+        return drawn(*things)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("at", "what", "decision", "databases", "reason", "receipt"):
         table.add_column(heading, overflow="fold")
-    for each in tamed(decisions):
-        why = f"{each['reason']} (overridden: {each['override']})" if each["override"] else each["reason"]
-        word = Text(each["decision"], _COLOURS.get(each["decision"], "yellow"))
+    for each in decisions:
         table.add_row(
-            each["at"], each["kind"], word, Text(", ".join(each["databases"])), Text(why), each["receipt"] or ""
-        )
-    return drawn(table)
+            each["at"], each["kind"], Text(each["decision"], _colour(each)), Text(", ".join(each["databases"])),
+            Text(_why(each)), each["receipt"] or "",
+        )  # fmt: skip
+    return drawn(first, "", table)
+
+
+def _colour(decision: Document) -> str:
+    return _COLOURS.get(decision["decision"], "yellow")
+
+
+def _why(decision: Document) -> str:
+    overridden = f" (overridden: {decision['override']})" if decision["override"] else ""
+    return f"{decision['reason']}{overridden}"

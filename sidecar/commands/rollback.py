@@ -48,6 +48,7 @@ def rollback(
             note for each in receipt.databases if execute and (note := kit.placing.recover(Path(each.path))) is not None
         ]
         plan = planned(kit, receipt, receipt_file, options, key_file=key_file, stop=stop, progress=progress)
+        progress.rest()
         if not execute:
             echo(json.dumps(plan_document(plan), indent=2, ensure_ascii=False) if as_json else tame(text_of(plan)))
             return plan.exit_code

@@ -37,6 +37,18 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A rollback artifact that lies on the shelf."""
+
+    name: str  # the database's
+    receipt_id: str
+    artifact: str  # its path
+    size_bytes: int
+    proved: bool  # the deploy behind it was proved good
+    receipt: str | None = None  # the receipt's own file, where it lies in its default place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One database of a receipt. `census` is production's, before the deploy; None where it could not be taken (override)."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.adapters.shelf import PROVED, Shelf
 from sidecar.core.errors import EnvironmentProblem, ScratchFull
+from sidecar.core.receipt import Kept
 
 MB = 1_000_000
 
@@ -220,3 +221,25 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 def test_a_copy_that_is_gone_cannot_be_settled(shelf: Shelf) -> None:
     with pytest.raises(EnvironmentProblem, match="No such file"):
         shelf.settle(shelf.folder(receipt_id(1)) / "gone.db")
+
+
+def test_what_is_kept_is_listed_with_its_database_oldest_first(shelf: Shelf) -> None:
+    assert shelf.kept() == [], "there is no folder yet"
+    for day, names in ((2, ("app-4bce1a02f7d1", "b/my-app-production")), (1, ("app-000000000000",))):
+        for name in names:
+            copy = shelf.folder(receipt_id(day)) / f"{name}.artifact"
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(b"x" * day)
+    shelf.proved(receipt_id(1))
+    found = shelf.kept()
+    assert [(each.receipt_id, each.name, each.size_bytes, each.proved) for each in found] == [
+        (receipt_id(1), "app", 1, True), (receipt_id(2), "app", 2, False), (receipt_id(2), "b/my-app", 2, False),
+    ]  # fmt: skip
+    assert isinstance(found[0], Kept)
+    assert Path(found[0].artifact).read_bytes() == b"x"
+
+
+def test_a_shelf_that_cannot_be_read_says_so(shelf: Shelf) -> None:
+    shelf.directory.parent.mkdir()
+    shelf.directory.write_text("no folder")
+    assert shelf.kept() == []

@@ -10,8 +10,12 @@ from typing import Any
 import httpx
 import jsonschema
 
+from sidecar.core.receipt import Kept
 from sidecar.openapi import openapi
+from sidecar.page_facts import Gatherer
+from sidecar.trace import LagTrace
 from sidecar.web import App
+from sidecar.web_page import PageRoute
 from tests.fakes import House
 from tests.road_fakes import FakeProofs
 
@@ -24,11 +28,29 @@ def render(accept: str) -> tuple[bytes, str]:
 
 
 @dataclass
+class FakePast:
+    """Deploys that were."""
+
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: list[Kept] = field(default_factory=list)
+    error: Exception | None = None
+
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        if self.error is not None:
+            raise self.error
+        return self.decisions[:limit]
+
+    def kept(self) -> list[Kept]:
+        return self.artifacts
+
+
+@dataclass
 class Site:
     """The app over a house, and what it did to the daemon."""
 
     house: House = field(default_factory=House)
     proofs: FakeProofs = field(default_factory=FakeProofs)
+    past: FakePast = field(default_factory=FakePast)
     alive: bool = True
     token: Any = None
     loopback: bool = True
@@ -38,12 +60,16 @@ class Site:
     def wake(self) -> None:
         self.woken += 1
 
+    def __post_init__(self) -> None:
+        self.trace = LagTrace(self.house.answers)
+
     @property
     def app(self) -> App:
+        gatherer = Gatherer(self.house.answers, self.past, self.trace.curve, lambda: self.alive)
         return App(
             self.house.answers, self.house.desk, lambda: self.alive, render, self.token, self.wake,
             loopback=self.loopback, count=lambda route, code: self.counted.append((route, code)),
-            proofs=self.proofs,
+            proofs=self.proofs, page=PageRoute(self.house.answers, gatherer),
         )  # fmt: skip
 
     def ask(self, method: str, target: str, base: str = "http://127.0.0.1:9810", **more: Any) -> httpx.Response:

@@ -35,7 +35,7 @@ def test_it_passes_and_says_so_in_its_first_line(deploy: Deploy) -> None:
     assert ran.out.startswith("PASSED  1 database proved: restored, sound, and the way back is kept\n")
     (receipt,) = deploy.receipts
     (kept,) = deploy.kept
-    assert f"receipt  {receipt}" in ran.out
+    assert f"receipt: {receipt}" in ran.out
     assert str(kept) in ran.out
     assert deploy.scene.scratch_is_empty()
 

@@ -35,15 +35,15 @@ def need(program: str) -> str:
     return found
 
 
-def node_modules() -> Path:
-    """The packages of package.json, installed once for each version of that file."""
-    digest = hashlib.sha256(PACKAGES.read_bytes()).hexdigest()[:12]
+def node_modules(packages: Path = PACKAGES) -> Path:
+    """The packages of a package.json, installed once for each version of that file."""
+    digest = hashlib.sha256(packages.read_bytes()).hexdigest()[:12]
     folder = ROOT / ".ci-work" / f"npm-{digest}"
     with one_at_a_time("npm"):
         if not (folder / "done").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            shutil.copy(PACKAGES, folder)
+            shutil.copy(packages, folder)
             # Install scripts download or compile: nothing here needs one. Prisma's peers disagree about versions we do not use.
             npm = [need("npm"), "install", "--ignore-scripts", "--legacy-peer-deps", "--no-package-lock", "--no-audit"]
             subprocess.run(npm, cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=110)

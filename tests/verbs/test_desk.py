@@ -23,9 +23,10 @@ def test_a_drill_is_queued_then_runs_then_has_an_outcome_under_one_id(desk: Dril
     assert desk.begin("/a") == "drill-1"
     assert desk.queued() == ()
     assert desk.running == 1
-    assert desk.find("drill-1") == Ticket("drill-1", "/a", "running")
+    assert desk.find("drill-1") == desk.open_at("/a") == Ticket("drill-1", "/a", "running")
     desk.finish("/a", "passed")
     assert desk.running == 0
+    assert desk.open_at("/a") is None
     assert desk.find("drill-1") == Ticket("drill-1", "/a", "passed")
 
 
