@@ -155,7 +155,7 @@ def test_every_route_is_documented_and_no_other() -> None:
         for method in methods
         if method in {"get", "post"}
     }
-    assert documented == there - {("get", "/")}  # points at the others until it is a page for people
+    assert documented == there
 
 
 def test_readmes_two_commands_are_the_ones_that_are_run() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +90,17 @@ class Deploy:
         """Backup files in the replica."""
         return sorted(self.scene.replica().rglob("*.ltx"))
 
+    def _rests(self) -> bool:
+        """Whether no file came for a while."""
+        before = self.files()
+        threading.Event().wait(1.5)
+        return self.files() == before
+
     def break_backup(self) -> None:
-        """A bit in every backup file, once there is a snapshot: until then Litestream would write whole ones."""
-        until(lambda: self.scene.replica().joinpath("ltx", "9").exists(), say="there is a snapshot")
+        """A bit in every backup file, once Litestream has written its first of each kind: later it would write whole ones."""
+        kinds = [self.scene.replica() / "ltx" / level for level in ("0", "1", "9")]
+        until(lambda: all(any(each.glob("*.ltx")) for each in kinds), within=60, say="there are files of every kind")
+        until(self._rests, within=60, say="Litestream has written what it begins with")
         for each in self.files():
             content = bytearray(each.read_bytes())
             content[len(content) // 2] ^= 0x10

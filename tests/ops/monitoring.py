@@ -44,10 +44,7 @@ def alerts() -> dict[str, Rule]:
 
 
 def documentation() -> str:
-    """The README, with the pages that are not in it yet."""
-    return "\n".join(
-        file.read_text() for file in (ROOT / "README.md", MONITORING / "README-alerts.md") if file.exists()
-    )
+    return (ROOT / "README.md").read_text()
 
 
 def anchor(heading: str) -> str:
