@@ -61,7 +61,7 @@ def test_a_deploy_read_in_a_terminal(deploy: Deploy, window: Terminal) -> None:
     options, state = deploy.scene.options, deploy.scene.options[-2:]
 
     doctor = window.run("doctor", *options)
-    said = read(doctor, "ok      sidecar.yml: ", 0)
+    said = read(doctor, "ok      sidecar.yml:", 0)
     assert re.fullmatch(r"\d+ ok, \d+ warn", doctor[-2]), "asked one by one: the sum comes last, above the prompt"
     assert all(re.match(r"(ok|warn) +\S|        \S", line) for line in doctor[:-2]), said
 
