@@ -33,6 +33,8 @@ class DaemonRoad:
 
     address: Address
     token: str | None = field(default=None, repr=False)
+    poll_s: float = POLL_S
+    grace_s: float = GRACE_S
 
     def databases(self) -> Mapping[str, str]:
         """Name to path of all databases."""
@@ -45,7 +47,7 @@ class DaemonRoad:
     def prove(self, demand: Demand, *, stop: Event, progress: Progress) -> Proof:
         """Have the daemon walk once. Raises `Stopped`; the daemon then finishes by itself."""
         ticket = self._json("POST", "/proofs", demand_document(demand))
-        ends_s = time.monotonic() + demand.timeout.total_seconds() + GRACE_S
+        ends_s = time.monotonic() + demand.timeout.total_seconds() + self.grace_s
         while True:
             state = ticket.get("state")
             progress(f"{state} at the daemon", 0, None)
@@ -61,7 +63,7 @@ class DaemonRoad:
                     f"the daemon at {self.address.shown} had not begun or ended after {demand.timeout.total_seconds():.0f} s",
                     "another drill may hold its only seat: wait, or raise resources.drills or --timeout",
                 )
-            if stop.wait(POLL_S):
+            if stop.wait(self.poll_s):
                 raise Stopped("told to stop while the daemon worked")
             ticket = self._json("GET", f"/proofs/{ticket.get('id')}")
 

@@ -54,6 +54,7 @@ def run_foreground(  # noqa: PLR0913 - one keyword per thing a caller may decide
     on_start: Callable[[int], None] | None = None,
     poll: Callable[[], None] | None = None,
     on_exit: Callable[[], None] | None = None,
+    grace_s: float = GRACE_S,
 ) -> int:
     """Run `argv` and wait for it; its exit code, negative when a signal ended it.
 
@@ -66,6 +67,7 @@ def run_foreground(  # noqa: PLR0913 - one keyword per thing a caller may decide
         kill_leftovers: in a session of its own, killed when the command ends.
         on_start: told the command's process id.
         poll: called every few milliseconds while it runs; what it raises ends the command and is passed on.
+        grace_s: between TERM and KILL.
         on_exit: called when it has ended by itself, before what it left running is killed.
 
     Raises:
@@ -83,7 +85,7 @@ def run_foreground(  # noqa: PLR0913 - one keyword per thing a caller may decide
         raise EnvironmentProblem(
             f"cannot start {argv[0]}: {error.strerror}", "check that the program exists and may be executed"
         ) from error
-    with _ended(process, group=kill_leftovers), _passing_on(process, stop, active=not kill_leftovers):
+    with _ended(process, grace_s, group=kill_leftovers), _passing_on(process, stop, active=not kill_leftovers):
         if on_start is not None:
             on_start(process.pid)
         end = None if timeout_s is None else time.monotonic() + timeout_s
@@ -101,7 +103,7 @@ def run_foreground(  # noqa: PLR0913 - one keyword per thing a caller may decide
 
 
 @contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes], *, group: bool) -> Iterator[None]:
+def _ended(process: subprocess.Popen[bytes], grace_s: float, *, group: bool) -> Iterator[None]:
     """Whatever happens in the block: the command has ended and is reaped, and with `group` all that it left in its session."""
 
     def send(number: signal.Signals) -> None:
@@ -115,7 +117,7 @@ def _ended(process: subprocess.Popen[bytes], *, group: bool) -> Iterator[None]:
         yield
     except BaseException:
         send(signal.SIGTERM)
-        end = time.monotonic() + GRACE_S
+        end = time.monotonic() + grace_s
         while not _exited(process, SLICE_S) and time.monotonic() < end:
             pass
         send(signal.SIGKILL)

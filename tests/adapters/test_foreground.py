@@ -27,10 +27,11 @@ def run(
     on_start: Callable[[int], None] | None = None,
     poll: Callable[[], None] | None = None,
     on_exit: Callable[[], None] | None = None,
+    grace_s: float = 5.0,
 ) -> int:
     return run_foreground(
         argv, env=os.environ, timeout_s=timeout_s, stop=stop or threading.Event(), quiet_stdout=quiet_stdout,
-        kill_leftovers=kill_leftovers, on_start=on_start, poll=poll, on_exit=on_exit,
+        kill_leftovers=kill_leftovers, on_start=on_start, poll=poll, on_exit=on_exit, grace_s=grace_s,
     )  # fmt: skip
 
 
@@ -71,11 +72,10 @@ def test_too_late_ends_it_with_all_that_it_started(tmp_path: Path) -> None:
     until(lambda: not alive(int(child.read_text())), within=5)
 
 
-def test_one_that_ignores_term_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.adapters.foreground.GRACE_S", 0.3)
+def test_one_that_ignores_term_is_killed() -> None:
     pids: list[int] = []
     with pytest.raises(Overdue):
-        run("sh", "-c", "trap '' TERM; while :; do sleep 1; done", timeout_s=0.3, on_start=pids.append)
+        run("sh", "-c", "trap '' TERM; while :; do sleep 1; done", timeout_s=0.3, on_start=pids.append, grace_s=0.3)
     assert not alive(pids[0])
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from sidecar.adapters import daemon_road
 from sidecar.adapters.daemon_client import BadAddress, read_address
 from sidecar.adapters.daemon_road import DaemonRoad, Refused
 from sidecar.adapters.http_server import HttpServer
@@ -29,14 +28,9 @@ Serve = Callable[..., HttpServer]
 DEMAND = Demand(name="app", receipt_id=RECEIPT_ID, since=NOW, timeout=timedelta(seconds=30), keep=True)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon_road, "POLL_S", 0.02)
-
-
 @pytest.fixture
 def road(serve: Serve) -> DaemonRoad:
-    return DaemonRoad(read_address(serve().url))
+    return DaemonRoad(read_address(serve().url), poll_s=0.02)
 
 
 @contextmanager
@@ -118,11 +112,9 @@ def test_a_daemon_that_could_not_prove_it_says_why(site: Site, road: DaemonRoad)
     assert message == f"the daemon at {road.address.shown} could not prove app: told to stop"
 
 
-def test_a_daemon_whose_seats_are_taken_is_not_waited_for_without_end(
-    road: DaemonRoad, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(daemon_road, "GRACE_S", 0.1)
-    message, hint = failure(lambda: prove(road, replace(DEMAND, timeout=timedelta(seconds=0.2))))
+def test_a_daemon_whose_seats_are_taken_is_not_waited_for_without_end(road: DaemonRoad) -> None:
+    hasty = replace(road, grace_s=0.1)
+    message, hint = failure(lambda: prove(hasty, replace(DEMAND, timeout=timedelta(seconds=0.2))))
     assert message == f"the daemon at {road.address.shown} had not begun or ended after 0 s"
     assert "resources.drills" in hint
 
