@@ -21,8 +21,8 @@ SAID_MAX = 300  # characters of what Litestream says
 class LitestreamSync:
     """Satisfies `ports.Syncer` over the control socket; safe to share between threads."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, *, grace_s: float = GRACE_S) -> None:
+        self._path, self._grace_s = path, grace_s
 
     def sync(self, database: Database, *, timeout_s: float, stop: Event) -> None:
         """Returns when Litestream says that it is done.
@@ -52,7 +52,7 @@ class LitestreamSync:
 
         transport = httpx.HTTPTransport(uds=self._path, verify=False)
         try:
-            with httpx.Client(transport=transport, trust_env=False, timeout=timeout_s + GRACE_S) as client:
+            with httpx.Client(transport=transport, trust_env=False, timeout=timeout_s + self._grace_s) as client:
                 body = {"path": database.path, "wait": True, "timeout": max(round(timeout_s), 1)}
                 answer = client.post("http://litestream/sync", json=body)
                 if answer.status_code == httpx.codes.NOT_FOUND:  # it may know the file by another way through links

@@ -18,7 +18,6 @@ from threading import Event, Thread, Timer
 
 import pytest
 
-from sidecar.adapters import litestream_sync
 from sidecar.adapters.litestream_sync import LitestreamSync
 from sidecar.core.errors import LitestreamError, Stopped
 from sidecar.core.model import Database, Replica
@@ -31,13 +30,15 @@ def database(path: Path | str) -> Database:
     return Database(Path(path).stem, str(path), f"{path}-litestream", Replica("file", "file"))
 
 
-def ask(at: Path, path: Path | str, timeout_s: float = 10.0, stop: Event | None = None) -> None:
-    LitestreamSync(str(at)).sync(database(path), timeout_s=timeout_s, stop=stop or Event())
+def ask(
+    at: Path, path: Path | str, timeout_s: float = 10.0, stop: Event | None = None, *, grace_s: float = 2.0
+) -> None:
+    LitestreamSync(str(at), grace_s=grace_s).sync(database(path), timeout_s=timeout_s, stop=stop or Event())
 
 
-def refusal(at: Path, path: Path | str, timeout_s: float = 10.0) -> LitestreamError:
+def refusal(at: Path, path: Path | str, timeout_s: float = 10.0, grace_s: float = 2.0) -> LitestreamError:
     with pytest.raises(LitestreamError) as caught:
-        ask(at, path, timeout_s)
+        ask(at, path, timeout_s, grace_s=grace_s)
     assert caught.value.hint
     return caught.value
 
@@ -184,14 +185,11 @@ def hangs(free: Event) -> Callable[[BaseHTTPRequestHandler], None]:
     return answer
 
 
-def test_a_litestream_that_hangs_is_left_after_the_time_and_a_grace(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(litestream_sync, "GRACE_S", 0.2)
+def test_a_litestream_that_hangs_is_left_after_the_time_and_a_grace(home: Path) -> None:
     free = Event()
     with answering(home / "s.sock", hangs(free)):
         began = time.monotonic()
-        error = refusal(home / "s.sock", "/data/app.db", timeout_s=0.3)
+        error = refusal(home / "s.sock", "/data/app.db", timeout_s=0.3, grace_s=0.2)
         took = time.monotonic() - began
         free.set()
     assert (error.reason, error.message) == ("timeout", "Litestream had not synced after 0 s")
