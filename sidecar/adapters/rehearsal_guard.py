@@ -37,7 +37,9 @@ class Guard:
         # As the kernel names them; SQLite, too, puts its files beside the file that a link leads to.
         self._production, self._ours = Path(os.path.realpath(production)), Path(os.path.realpath(ours))
         self._mark = os.fsencode(mark)
-        self._session = 0
+        self._session: int | None = (
+            None  # not 0: so `/proc` names a session whose leader stands outside our PID namespace
+        )
         self._judged: dict[int, bool] = {}
         self.opened_copy = False
 

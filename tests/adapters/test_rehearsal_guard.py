@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.adapters.rehearsal_guard import Guard
 from sidecar.core.rehearsal import TouchedProduction
-from tests.litestreams import until
+from tests.litestreams import ROOT, until
 
 MARK = "REHEARSAL_MARK"
 HOLD = "import sys, time\nopened = open(sys.argv[1], 'rb')\nprint('open', flush=True)\nsys.stdin.read()\n"
@@ -160,3 +160,28 @@ def test_who_else_writes_production_is_named_and_readers_are_not(
     writer.stdout.readline()
     (said,) = guard.other_writers()
     assert said.endswith(f"(pid {writer.pid})")
+
+
+def test_in_a_container_whose_session_began_outside_a_writer_is_still_no_member(
+    production: Path, tmp_path: Path
+) -> None:
+    """There `/proc/PID/stat` says session 0 for everybody: nobody is the command's before the command has started."""
+    inside = (
+        "import subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from sidecar.adapters.rehearsal_guard import Guard\n"
+        "production, ours = map(Path, sys.argv[1:])\n"
+        "guard = Guard(production, 'MARK=none', ours)\n"
+        f"script = {HOLD.replace('rb', 'r+b')!r}\n"
+        "writer = subprocess.Popen([sys.executable, '-c', script, str(production)], stdin=-1, stdout=-1)\n"
+        "writer.stdout.readline()\n"
+        "print(len(list(guard.members())), *guard.other_writers())\n"
+        "writer.kill()\n"
+    )
+    ran = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", inside, str(production), str(tmp_path)],
+        check=True, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    members, *writers = ran.stdout.split()
+    assert members == "0"
+    assert writers[0].startswith("python")
