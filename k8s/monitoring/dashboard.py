@@ -158,7 +158,7 @@ ROWS: dict[str, list[Json]] = {
     "One database": [
         panel("state-timeline", 14, "Checks", "none", "What each check said over time. Ready means that none is unknown or fail.",
               (f"sum by (db, check) ({CODES})", "{{db}} {{check}}"), words=STATUS, height=10, showValue="never"),
-        panel("table", 10, "Why a check does not pass", "none", "The reason of every check that does not simply pass; README, Checks and reasons, says what to do.",
+        panel("table", 10, "Why a check does not pass", "none", "The reason of every check that does not simply pass; README, Checks and what each cannot see, says what to do.",
               (f"sum by (db, check, reason) ({metric('check_reason', ONE)})", "reasons"), height=10),
         panel("timeseries", 8, "Positions", "none", "Newest TXID that Litestream holds locally, and in the replica. The replica's must never be above.",
               (metric("live_position", ONE), "{{db}} live"), (metric("replica_position", ONE), "{{db}} replica"), alert="replica-ahead"),

@@ -1,6 +1,6 @@
 """The daemon at rest with one database: start to /livez, resident memory, CPU, and /ready under 500 requests a second.
 
-python -m tests.bench.rest [figures.json]     (REST_S=60 LOAD_S=10)
+python -m tests.bench.rest [figures.json]     (REST_S=60 LOAD_S=10 STARTS=5)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REST_S = float(os.environ.get("REST_S", "60"))
 LOAD_S = float(os.environ.get("LOAD_S", "10"))
 RATE = 500
 CLIENTS = 4
-STARTS = 5
+STARTS = int(os.environ.get("STARTS", "5"))
 
 
 def cpu_s(pid: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from k8s.monitoring.generate import prometheusrule
+from k8s.monitoring.generate import RESERVED, main, prometheusrule
 from sidecar.core.finding import Reason
 from sidecar.core.policy import Policy
 from sidecar.core.units import duration, share
+from tests.litestreams import ROOT
 from tests.ops.monitoring import (
     DASHBOARD,
     MONITORING,
@@ -216,6 +218,49 @@ def test_kustomize_brings_rules_scrape_and_dashboard() -> None:
     assert found["PrometheusRule"]["spec"] == yaml.safe_load(RULES.read_text())
     assert found["ConfigMap"]["data"] == {DASHBOARD.name: DASHBOARD.read_text()}
     assert found["ConfigMap"]["metadata"]["labels"] == {"grafana_dashboard": "1"}
+
+
+def test_links_to_an_address_of_ones_own_as_the_readme_has_it(tmp_path: Path) -> None:
+    (line,) = re.findall(r"^python3 -m k8s\.monitoring\.generate (.+)$", documentation(), re.MULTILINE)
+    shipped = {each.name: each.read_bytes() for each in MONITORING.iterdir() if each.is_file()}
+    there = tmp_path / "made" / "here"
+    words = line.replace("/etc/prometheus/litestream-sidecar", str(there)).split()
+    subprocess.run([sys.executable, "-m", "k8s.monitoring.generate", *words], cwd=ROOT, check=True, timeout=30)
+    assert {each.name: each.read_bytes() for each in MONITORING.iterdir() if each.is_file()} == shipped
+    address = words[words.index("--runbooks") + 1]
+    for each in there.iterdir():
+        assert each.read_text().replace(f"{address}#", f"{RESERVED}#").encode() == shipped[each.name], each.name
+        assert RESERVED not in each.read_text(), each.name
+    for name in ("rules.yml", "prometheusrule.yaml", "dashboard.json"):
+        assert f"{address}#alert-drill-failed" in (there / name).read_text(), name
+    assert promtool("check", "rules", there / "rules.yml").returncode == 0
+    subprocess.run(
+        [need("amtool"), "check-config", there / "alertmanager.yml"], check=True, capture_output=True, timeout=30
+    )
+    brought = subprocess.run(
+        [need("kubectl"), "kustomize", there], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert brought.stdout.count(f"{address}#alert-") > 2 * len(ALERTS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--runbooks", "https://wiki.example/x"],
+        ["--to", "somewhere"],
+        ["--runbooks", "wiki.example", "--to", "somewhere"],
+        ["--runbooks", "https://wiki.example/#x", "--to", "somewhere"],
+        ["--runbooks", "https://wiki.example/{{ x }}", "--to", "somewhere"],
+        ["--runbooks", "https://wiki.example/x", "--to", str(MONITORING)],
+    ],
+)
+def test_an_address_that_would_break_a_file_or_what_is_shipped_is_refused(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_servicemonitor_finds_the_sidecars_service_and_gives_the_job_its_name() -> None:
