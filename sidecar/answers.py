@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from sidecar.core.case import Scratch
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import Database, Drill, Scratch
+from sidecar.core.model import Database, Drill
 from sidecar.core.ports import Clock
 from sidecar.core.verdict import Document, FleetVerdict, database_document, drill_document, fleet_document, verdict_of
 from sidecar.desk import DrillDesk

@@ -21,7 +21,7 @@ from sidecar.core.evidence import Evidence
 from sidecar.core.model import Database, Drill
 from sidecar.core.ports import Road
 from sidecar.deploy.road import LocalRoad
-from sidecar.deploy.walk import ProofLedger, Works
+from sidecar.deploy.works import ProofLedger, Works
 from sidecar.drill import new_id
 from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.options import Options

@@ -15,6 +15,7 @@ import apsw
 from sidecar.adapters import litestream_yml
 from sidecar.adapters.claims import LitestreamClaims
 from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.fingerprints import fingerprints
 from sidecar.adapters.ledger import Ledger
 from sidecar.adapters.litestream_binary import detect, find_binary, is_v3
 from sidecar.adapters.litestream_metrics import LitestreamMetrics
@@ -23,14 +24,18 @@ from sidecar.adapters.litestream_v3 import LitestreamV3
 from sidecar.adapters.litestream_v5 import LitestreamV5
 from sidecar.adapters.live_descriptors import LiveDescriptors
 from sidecar.adapters.live_files import LiveFiles
+from sidecar.adapters.local_changes import LocalChanges
 from sidecar.adapters.scratch import Scratch
 from sidecar.adapters.sqlite_copy import CopySqlite
 from sidecar.adapters.sqlite_live import LiveSqlite
+from sidecar.adapters.sqlite_page_keeper import PageKeeper
+from sidecar.adapters.sqlite_pages import LivePages
 from sidecar.core.ports import Claims, ReplicaReader
 from sidecar.drill import Driller
 from sidecar.fleet import Fleet
 from sidecar.look import Looker
 from sidecar.options import Options
+from sidecar.parity import Comparer
 from sidecar.production import Examiner
 from sidecar.settings import Settings
 from sidecar.settings import read as read_sidecar_yml
@@ -135,6 +140,11 @@ class Tools:
         )
 
 
+def _comparer(production: LiveSqlite, state_dir: Path) -> Comparer:
+    """What compares restored copies with production; differing pages are kept in the state directory."""
+    return Comparer(LivePages(production), LocalChanges, fingerprints, PageKeeper(state_dir / "pages"))
+
+
 @contextlib.contextmanager
 def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
     """Build everything that reads and restores. `exclusive` claims the state directory, as a daemon must."""
@@ -164,6 +174,6 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
             replica=replica,
             scratch=scratch,
             looker=Looker(live, replica, production, clock),
-            driller=Driller(replica, live, integrity, scratch, clock),
+            driller=Driller(replica, live, integrity, scratch, clock, _comparer(production, settings.state_dir)),
             examiner=Examiner(production, integrity, scratch, clock, apsw.sqlite_lib_version()),
         )

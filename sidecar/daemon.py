@@ -11,9 +11,10 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from sidecar.core.case import Scratch
 from sidecar.core.errors import SidecarError, Stopped
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import Claim, Database, Scratch
+from sidecar.core.model import Claim, Database
 from sidecar.core.schedule import Busy, Subject, due
 from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.house import House

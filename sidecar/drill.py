@@ -1,14 +1,14 @@
 """Drills: restore the newest recovery point to scratch and ask SQLite whether it is sound.
 
 A drill never raises for what it was sent to find. Damage is failed; anything that kept us from finding out is
-inconclusive, which neither refreshes the proof nor claims damage; being told to stop is aborted. This module is the only
-place where errors become outcomes (`_OUTCOMES`).
+inconclusive, which neither refreshes the proof nor claims damage (`drill_outcomes.py`). Where it is asked to, it compares what came back
+with production, page by page (`parity.py`): a page that is not what production held is damage, not being able to compare is not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import itertools
 import logging
 import shutil
 from collections.abc import Iterator
@@ -18,38 +18,26 @@ from threading import Event
 from uuid import uuid4
 
 from sidecar.core.case import room_for
-from sidecar.core.errors import LitestreamError, Overdue, ScratchFull, SidecarError, Stopped, UnsoundCopy
+from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
 from sidecar.core.finding import Reason
 from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
 from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome, Position
+from sidecar.core.parity import ParityResult, inconclusive
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock, Integrity, LiveReader, Plan, Progress, ReplicaReader, ScratchSpace
+from sidecar.drill_outcomes import Found, concluded, kept_out
+from sidecar.parity import Comparer, Comparison
+from sidecar.parity_reading import Around
 
 # Without suffix: Litestream's `dir:` takes every `*.db` that it finds for a database to replicate, in hidden folders too.
 COPY = "restored"
+AIM_S = 15.0  # what production was read as of is in the replica a second later, by Litestream's default
+AIM_PAUSES_S = (0.2, 0.3, 0.5, 1.0)  # ten LISTs each time
 COMPRESSION_MAX = 4  # how many times larger than its backup files a database is taken to be when its size is not known
 
+MISSING = frozenset({"no_backup", "file_missing"})
+
 log = logging.getLogger("sidecar.drill")
-
-# What a restore says about the backup itself. Every other reason says only that we could not find out.
-_PROVES_DAMAGE = {
-    "file_corrupt": Reason.FILE_CORRUPT,
-    "file_missing": Reason.FILE_MISSING,
-    "no_backup": Reason.FILE_MISSING,
-}
-_KEPT_US_OUT = {
-    "timeout": Reason.TIMEOUT,
-    "scratch_full": Reason.SCRATCH_FULL,
-    "raced": Reason.RACED,
-}
-
-
-class Found(Exception):
-    """The copy is not good: what the drill was sent to find."""
-
-    def __init__(self, reason: Reason, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.reason, self.message, self.hint = reason, message, hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +51,7 @@ class Order:
     keep: Path | None = None  # move the checked copy here instead of removing it
     keep_name: str | None = None  # default: the database's name and the drill's id
     position: Position | None = None  # restore to exactly this one instead of the newest
+    parity: bool = False  # compare what comes back with production, page by page
 
 
 def new_id() -> str:
@@ -79,6 +68,7 @@ class Driller:
     integrity: Integrity
     scratch: ScratchSpace
     clock: Clock
+    comparer: Comparer | None = None
 
     def run(self, order: Order, *, stop: Event, progress: Progress) -> Drill:
         """One drill, from plan to an empty scratch room."""
@@ -92,9 +82,9 @@ class Driller:
         try:
             attempt.run()
         except (Found, SidecarError) as error:
-            attempt.drill = _concluded(attempt.drill, error)
+            attempt.drill = concluded(attempt.drill, error)
         except OSError as error:
-            attempt.drill = _kept_out(attempt.drill, error)
+            attempt.drill = kept_out(attempt.drill, error)
         except Exception as error:  # what nobody foresaw must not be drilled again and again without a trace
             log.exception("a drill failed in a way that nobody foresaw")
             attempt.drill = replace(
@@ -109,6 +99,7 @@ class Driller:
             plan_seconds=attempt.spent.get("plan"),
             restore_seconds=attempt.spent.get("restore"),
             check_seconds=attempt.spent.get("check"),
+            parity_seconds=attempt.spent.get("parity"),
         )
 
 
@@ -132,13 +123,13 @@ class _Attempt:
         return left
 
     @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str, *, on_top: bool = False) -> Iterator[None]:
         began = self.house.clock.monotonic()
         try:
             yield
         finally:
-            spent = round(self.house.clock.monotonic() - began, 4)
-            self.spent[stage] = spent
+            spent = self.house.clock.monotonic() - began + (self.spent.get(stage, 0.0) if on_top else 0.0)
+            self.spent[stage] = round(spent, 4)
 
     def plan(self) -> Plan:
         self.progress("plan", 0, None)
@@ -157,7 +148,9 @@ class _Attempt:
     def run(self) -> None:
         plan = self.plan()
         known = self.live.size_bytes + self.live.wal_bytes if self.live.file_id is not None else 0
-        with self.house.scratch.room(room_for(known or plan.size_bytes * COMPRESSION_MAX)) as room:
+        size = room_for(known or plan.size_bytes * COMPRESSION_MAX)
+        with self.house.scratch.room(size) as room, self.comparison(room) as comparison:
+            plan = self.aimed(plan, comparison)
             copy = room / COPY
             try:
                 self.restore(plan, copy)
@@ -170,10 +163,65 @@ class _Attempt:
                 self.restore(plan, copy)
             self.drill = replace(self.drill, size_bytes=copy.stat().st_size)
             self.check(copy, plan)
+            self.compare(copy, plan, comparison)
             if self.order.keep is not None:
                 name = self.order.keep_name or f"{self.order.database.name}-{self.drill.id}.db"
                 keep_copy(copy, self.order.keep / name)
         self.drill = replace(self.drill, outcome=Outcome.PASSED, message=f"restored {plan.position} and found it sound")
+
+    @contextlib.contextmanager
+    def comparison(self, room: Path) -> Iterator[Comparison | None]:
+        """Production, read before the restore; None where nothing is to be compared."""
+        comparer = self.house.comparer
+        if comparer is None or not self.order.parity or self.live.file_id is None:
+            yield None
+            return
+        around = Around(self.house.clock, self.left_s, self.stop, self.progress)
+        with contextlib.ExitStack() as opened:
+            with self.timed("parity"):
+                begun = opened.enter_context(comparer.begun(self.order.database, room, around))
+            yield begun
+
+    def aimed(self, plan: Plan, comparison: Comparison | None) -> Plan:
+        """What production was read as of, as soon as the replica has it; else the newest that it has by now."""
+        if comparison is None or self.order.position is not None or plan.position == comparison.target:
+            return plan
+        target, clock = comparison.target, self.house.clock
+        if target is None or target.txid is None:  # 0.3 restores a WAL index to its end, wherever that is by then
+            return self.plan()
+        ends_s = clock.monotonic() + AIM_S
+        for pause_s in itertools.chain(AIM_PAUSES_S, itertools.repeat(AIM_PAUSES_S[-1])):
+            try:
+                with self.timed("plan", on_top=True):
+                    aimed = self.house.replica.plan_at(
+                        self.order.database, target, timeout_s=self.left_s(), stop=self.stop
+                    )
+            except LitestreamError as error:
+                if error.reason not in MISSING or clock.monotonic() > ends_s:
+                    break
+            else:
+                self.drill = replace(self.drill, position=aimed.position)
+                return aimed
+            if self.stop.wait(pause_s):
+                raise Stopped("told to stop")
+        return self.plan()
+
+    def compare(self, copy: Path, plan: Plan, comparison: Comparison | None) -> None:
+        """Hold the copy against production as it was read. Raises Found where a page is not what production held."""
+        content = self.drill.content
+        if comparison is None or content is None:
+            if self.order.parity:
+                why = inconclusive(
+                    "production is not in reach", "drill where production's file is, or set `policy.parity: false`"
+                )
+                self.drill = replace(self.drill, parity=why)
+            return
+        self.progress("parity", 0, None)
+        with self.timed("parity", on_top=True):
+            parity = comparison.conclude(copy, plan.position, content.page_size, self.drill.id)
+        self.drill = replace(self.drill, parity=parity)
+        if parity.result is ParityResult.DIFFERENT:
+            raise Found(Reason.PAGES_DIFFER, parity.message, parity.hint)
 
     def restore(self, plan: Plan, copy: Path) -> None:
         with self.timed("restore"):  # of the last try: what a restore takes
@@ -237,35 +285,3 @@ def keep_copy(copy: Path, target: Path) -> None:
         raise SidecarError(
             f"the copy could not be kept as {target}: {error.strerror or error}", "choose another --keep"
         ) from error
-
-
-def _kept_out(drill: Drill, error: OSError) -> Drill:
-    """The machine, not the backup, stood in the way."""
-    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return replace(
-        drill,
-        reason=(Reason.SCRATCH_FULL if full else Reason.RESTORE_FAILED).value,
-        message=f"the drill could not use its scratch directory: {error.strerror or error}",
-        hint="free some space, or move scratch-dir" if full else "check scratch-dir and the sidecar's log",
-    )
-
-
-def _concluded(drill: Drill, error: Found | SidecarError) -> Drill:
-    """The one table from what happened to what it means."""
-    outcome, reason = Outcome.INCONCLUSIVE, Reason.RESTORE_FAILED
-    if isinstance(error, Found):
-        outcome, reason = Outcome.FAILED, error.reason
-    elif isinstance(error, Stopped):
-        outcome, reason = Outcome.ABORTED, Reason.ABORTED
-    elif isinstance(error, UnsoundCopy):
-        outcome, reason = Outcome.FAILED, Reason.DB_CORRUPT
-    elif isinstance(error, ScratchFull):
-        reason = Reason.SCRATCH_FULL
-    elif isinstance(error, Overdue):
-        reason = Reason.TIMEOUT
-    elif isinstance(error, LitestreamError):
-        if error.reason in _PROVES_DAMAGE:
-            outcome, reason = Outcome.FAILED, _PROVES_DAMAGE[error.reason]
-        else:
-            reason = _KEPT_US_OUT.get(error.reason, Reason.RESTORE_FAILED)
-    return replace(drill, outcome=outcome, reason=reason.value, message=error.message, hint=error.hint)

@@ -109,6 +109,7 @@ def _drill_stages(verdict: Verdict) -> Iterator[Sample]:
         yield ("plan",), drill.plan_seconds
         yield ("restore",), drill.restore_seconds
         yield ("check",), drill.check_seconds
+        yield ("parity",), drill.parity_seconds
 
 
 def _time_to_restore(evidence: Evidence) -> float | None:
@@ -162,7 +163,10 @@ FACTS: Mapping[str, Fact] = {
         "Size of the copy that last passed a drill.",
         lambda known: known.last_passed.size_bytes if known.last_passed else None,
     ),
-    "pages_proven_ratio": _one("Share of pages proved equal to production.", lambda _: None),
+    "pages_proven_ratio": _one(
+        "Share of the restored copy's pages that the last comparison proved to be what production held.",
+        lambda known: known.last_compared.parity.ratio if known.last_compared and known.last_compared.parity else None,
+    ),
     "rto_seconds": _one("Measured time to restore: plan and restore of the last passed drill.", _time_to_restore),
     "database_bytes": _one("Size of the live database file.", _database_bytes),
     "wal_bytes": _one("Size of the live WAL.", _wal_bytes),

@@ -10,6 +10,7 @@ from typing import Any
 from sidecar.core.checks import CHECKS
 from sidecar.core.finding import Reason, Status
 from sidecar.core.model import CheckKind, Outcome
+from sidecar.core.parity import ParityResult
 from sidecar.openapi_deploys import DEPLOY_PATHS, deploy_schemas
 from sidecar.openapi_parts import (
     COUNT,
@@ -92,7 +93,14 @@ def _schemas() -> dict[str, Schema]:
 
 
 def _drill(reason: Schema) -> Schema:
-    parity = an_object({"result": TEXT, "pages": COUNT, "proven": COUNT}, "the copy against production, page by page")
+    parity = an_object(
+        {
+            "result": {"enum": [each.value for each in ParityResult]}, "pages": COUNT, "proven": COUNT, "excused": COUNT,
+            "message": TEXT, "different": {"type": "array", "items": {"type": "integer"}},
+            "owners": {"type": "array", "items": TEXT}, "kept": MAYBE_TEXT,
+        },
+        "the copy against production, page by page; null where that was not asked for",
+    )  # fmt: skip
     return an_object(
         {
             "id": TEXT,
@@ -106,6 +114,7 @@ def _drill(reason: Schema) -> Schema:
             "plan_seconds": SECONDS,
             "restore_seconds": SECONDS,
             "check_seconds": SECONDS,
+            "parity_seconds": SECONDS,
             "size_bytes": COUNT,
             "check": {"enum": [each.value for each in CheckKind]},
             "parity": or_null(parity),

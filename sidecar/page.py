@@ -183,11 +183,18 @@ def _drills(facts: Facts) -> Html:
 
 
 def _drill(name: str, drill: Drill, facts: Facts, now: datetime) -> Html:
-    stages = (("plan", drill.plan_seconds), ("restore", drill.restore_seconds), ("check", drill.check_seconds))
+    stages = (
+        ("plan", drill.plan_seconds),
+        ("restore", drill.restore_seconds),
+        ("check", drill.check_seconds),
+        ("parity", drill.parity_seconds),
+    )
     took = [f"{stage} {seconds_for_people(seconds)}" for stage, seconds in stages if seconds is not None]
     if drill.size_bytes is not None:
         took.append(bytes_for_people(drill.size_bytes))
     took.append(f"{drill.check.value}_check" if drill.check.value == "quick" else "integrity_check")
+    if drill.parity is not None and drill.parity.pages:
+        took.append(f"{drill.parity.proven} of {drill.parity.pages} pages proven")
     told = joined(
         tag("p", tag("code", drill.reason or "?"), " ", spoken(drill.message), class_="says"),
         tag("p", tag("b", "try"), " ", spoken(drill.hint), class_="hint") if drill.hint else None,

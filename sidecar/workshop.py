@@ -68,7 +68,7 @@ class Workshop:
         database, policy, live = fleet.databases[work.path], subject.policy, subject.evidence.live
         future: Future[Any]
         if work.kind is HeavyKind.DRILL:
-            order = Order(database, policy, work.check, self._house.drills.begin(database))
+            order = Order(database, policy, work.check, self._house.drills.begin(database), parity=work.parity)
             future = self._pool.submit(self._house.driller.run, order, stop=self._stop, progress=_unseen)
         elif live is not None:
             future = self._pool.submit(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from sidecar.answers import Answers
+from sidecar.core.case import Scratch
 from sidecar.core.evidence import Evidence
 from sidecar.core.model import (
     Capture,
@@ -24,10 +25,10 @@ from sidecar.core.model import (
     Position,
     Replica,
     SchemaVersion,
-    Scratch,
     Sighting,
     WalIndex,
 )
+from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy
 from sidecar.desk import DrillDesk
 from sidecar.fleet import Fleet, FleetKeeper
@@ -92,6 +93,7 @@ def drill(drill_id: str = "d1", at: datetime = NOW) -> Drill:
         id=drill_id, outcome=Outcome.PASSED, reason=None, message="restored and sound", hint="",
         position=Position.of_txid(42), started_at=at - timedelta(seconds=3), finished_at=at, plan_seconds=0.05,
         restore_seconds=1.2, check_seconds=0.4, size_bytes=4194304, content=content(), litestream_version="0.5.17",
+        parity=Parity(ParityResult.EQUAL, 1024, 1024, message="1024 of 1024 pages are what production held"), parity_seconds=0.3,
     )  # fmt: skip
 
 
@@ -135,7 +137,7 @@ class House:
     ) -> Database:
         """Put a database into the fleet, with what is known of it (None: nothing)."""
         made = database(name, path)
-        policies = {**self.fleet.policies, made.path: policy or Policy(parity=False)}
+        policies = {**self.fleet.policies, made.path: policy or Policy()}
         self.set(replace(self.fleet, databases={**self.fleet.databases, made.path: made}, policies=policies))
         if known is not None:
             self.ledger.evidence[made.path] = known

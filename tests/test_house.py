@@ -22,15 +22,15 @@ FUNCTION_LINES_MAX = 60
 
 CORE_STDLIB = frozenset(
     {
-        "__future__", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "fractions",
+        "__future__", "array", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "fractions",
         "functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "struct", "string", "types", "typing",
         "unicodedata", "urllib.parse",
     }
 )  # fmt: skip
 # Named in types only; core calls nothing of theirs that touches the world.
 CORE_TYPES_ONLY = {
-    "pathlib": {"sidecar.core.ports", "sidecar.core.settings_model"},
-    "threading": {"sidecar.core.ports"},
+    "pathlib": {"sidecar.core.ports", "sidecar.core.ports_pages", "sidecar.core.settings_model"},
+    "threading": {"sidecar.core.ports", "sidecar.core.ports_pages"},
 }
 
 # Where each technology may be imported. What stands here nowhere may be imported nowhere.
@@ -56,6 +56,7 @@ TECHNOLOGY: dict[str, tuple[str, ...]] = {
     "tenacity": CLIENTS,
     "uvicorn": ("sidecar.adapters.http_server",),
     "watchdog": ("sidecar.adapters.watcher",),
+    "xxhash": ("sidecar.adapters.fingerprints",),
     "yaml": ("sidecar.adapters.litestream_yml", "sidecar.adapters.litestream_command", "sidecar.settings"),
 }
 TECHNOLOGY_EXCEPTIONS = {
@@ -108,7 +109,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sidecar", "sidecar.core*"),
     ("sidecar.adapters*", "sidecar.settings*", "sidecar.options", "sidecar.logs"),
     (
-        "sidecar.look", "sidecar.drill", "sidecar.production", "sidecar.fleet", "sidecar.desk", "sidecar.answers",
+        "sidecar.look", "sidecar.drill", "sidecar.drill_outcomes", "sidecar.parity", "sidecar.parity_reading", "sidecar.production", "sidecar.fleet", "sidecar.desk", "sidecar.answers",
         "sidecar.news", "sidecar.drill_log", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.house",
         "sidecar.deploy*", "sidecar.trace",
     ),

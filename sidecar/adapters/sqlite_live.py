@@ -97,6 +97,16 @@ class LiveSqlite:
             raise
         return target.stat().st_size
 
+    def read(self, path: Path | str, size: int, offset: int) -> bytes:
+        """Bytes of a live file, in a way that drops no lock. Raises OSError."""
+        return self.descriptors.read(path, size, offset)
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[apsw.Connection]:
+        """A connection for somebody who reads more than one thing. Raises Unreadable, also for what SQLite says in the block."""
+        with _translated(path), self._opened(path) as connection:
+            yield connection
+
     @contextmanager
     def _opened(self, path: str) -> Iterator[apsw.Connection]:
         """A connection that leaves the WAL as it is. Raises Unreadable, apsw.Error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -153,15 +154,16 @@ def history_table(drills: Sequence[tuple[str, Document]]) -> str:
         f"; {passed} of {len(drills)} drill{'s' if len(drills) > 1 else ''} passed",
     )  # fmt: skip
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
-    more = () if narrow() else ("check", "position")
-    for heading in ("finished", "database", "outcome", *more, "size", "restore", "check took"):
+    more, last = ((), ()) if narrow() else (("check", "position"), ("check took",))
+    for heading in ("finished", "database", "outcome", *more, "size", "restore", *last, "proven"):
         table.add_column(heading, no_wrap=heading != "database", overflow="fold")
     found: dict[tuple[str, str, str], list[str]] = {}
     for name, drill in drills:
         table.add_row(
             drill["finished_at"], Text(name), Text(drill["outcome"], _OUTCOMES[drill["outcome"]]),
             *(drill[each] or "?" for each in more), bytes_for_people(drill["size_bytes"]),
-            seconds_for_people(drill["restore_seconds"]), seconds_for_people(drill["check_seconds"]),
+            seconds_for_people(drill["restore_seconds"]),
+            *(seconds_for_people(drill["check_seconds"]) for _ in last), _proven(drill["parity"]),
         )  # fmt: skip
         if drill["outcome"] != "passed":
             what = f"{drill['reason']}: {drill['message']}" if drill["reason"] else drill["message"]
@@ -171,6 +173,16 @@ def history_table(drills: Sequence[tuple[str, Document]]) -> str:
         for (name, outcome, what), times in found.items()
     ]
     return drawn(first, "", table, *(["", *below] if below else []))
+
+
+def _proven(parity: Document | None) -> str:
+    """How much of the copy was proved to be what production held."""
+    if parity is None or not parity["pages"]:
+        return "-"
+    if parity["result"] != "equal":
+        return str(parity["result"])
+    share = math.floor(10_000 * parity["proven"] / parity["pages"]) / 100  # 100 only where it is all of it
+    return f"{share:g}%"
 
 
 def _times(times: Sequence[str]) -> str:

@@ -14,12 +14,14 @@ from sidecar.assembly_tools import Tools, load_fleet, tools
 from sidecar.commands.progress import shown
 from sidecar.commands.render import Echo, exit_code, fleet_table
 from sidecar.commands.stopping import stopping
+from sidecar.core.case import Scratch
 from sidecar.core.checks import Judged
 from sidecar.core.checks_content import of_this_drill
+from sidecar.core.checks_parity import of_this_comparison
 from sidecar.core.errors import EnvironmentProblem, SidecarError, Stopped
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Status
-from sidecar.core.model import CheckKind, Database, Drill, LookResult, Outcome, Scratch
+from sidecar.core.model import CheckKind, Database, Drill, LookResult, Outcome
 from sidecar.core.verdict import FleetVerdict, Verdict
 from sidecar.desk import DrillDesk
 from sidecar.drill import Order, new_id
@@ -28,8 +30,10 @@ from sidecar.logs import set_up
 from sidecar.options import Options
 
 # What a backup has to prove. Whether Litestream runs and production is sound are a daemon's questions.
-PROOF = frozenset({"replica", "lag", "chain", "drill", "identity", "schema"})
-BESIDE_PRODUCTION = frozenset({"lag", "identity", "schema"})  # without production they can refuse, and not confirm
+PROOF = frozenset({"replica", "lag", "chain", "drill", "parity", "identity", "schema"})
+BESIDE_PRODUCTION = frozenset(
+    {"lag", "parity", "identity", "schema"}
+)  # without production they can refuse, and not confirm
 HEADLINES = {0: "PROVED", 1: "DISPROVED", 3: "COULD NOT TELL"}
 
 
@@ -98,7 +102,7 @@ def _prove(
         progress("listing", 0, None)
         looked = kit.looker.look(database, known, policy, fleet.command_timeout_s, stop)
         kit.ledger.record(database.path, looked.applied)
-        order = Order(database, policy, check, new_id(), keep)
+        order = Order(database, policy, check, new_id(), keep, parity=policy.parity)
         kit.ledger.begin_drill(database, order.id)
         drill = kit.driller.run(order, stop=stop, progress=progress)
     kit.ledger.add_drill(database, drill, max_shrink=policy.max_shrink)
@@ -115,7 +119,7 @@ def proof(found: FleetVerdict, drills: dict[str, Drill]) -> FleetVerdict:
 
 def _about(verdict: Verdict, drill: Drill) -> Verdict:
     findings = [
-        of_this_drill(each, drill, verdict.evidence)
+        of_this_comparison(of_this_drill(each, drill, verdict.evidence), drill)
         for each in verdict.judged.findings
         if _counts(each, verdict.evidence)
     ]

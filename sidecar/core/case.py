@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
-from sidecar.core.model import Scratch
 from sidecar.core.policy import Policy
 from sidecar.core.units import spell
 
@@ -16,6 +15,14 @@ SETTLING_FOR = timedelta(minutes=2)  # a database or a Litestream seen for less 
 LOOKS_MISSED_MAX = 3  # then the last listing no longer stands for the replica
 ROOM_MARGIN = 0.10  # above the database's own size: it may grow between plan and restore
 ROOM_MARGIN_BYTES_MIN = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Free room where drills restore to."""
+
+    read_at: datetime
+    free_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

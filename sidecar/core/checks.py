@@ -2,7 +2,7 @@
 
 A case is evidence, policy, the room for drills and one instant. Absent evidence is `unknown`, never `pass`; every fact
 that carries a time counts only while it is young enough, so that a daemon that stopped looking turns red by itself.
-The rules about content (drill, identity, database, schema) stand in `checks_content.py`, the one about lag in `checks_lag.py`.
+The rules about content (drill, identity, database, schema) stand in `checks_content.py`, those about lag and parity in `checks_lag.py` and `checks_parity.py`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sidecar.core import checks_content, checks_lag
-from sidecar.core.case import LOOKS_MISSED_MAX, Case, clock_set_back, needed_bytes, seconds, settling, spelled
+from sidecar.core import checks_content, checks_lag, checks_parity
+from sidecar.core.case import LOOKS_MISSED_MAX, Case, Scratch, clock_set_back, needed_bytes, seconds, settling, spelled
 from sidecar.core.checks_lag import REPLICA_HINTS
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
 from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
-from sidecar.core.model import ClaimSource, LookResult, Scratch
+from sidecar.core.model import ClaimSource, LookResult
 from sidecar.core.policy import Policy
 
 CLAIM_MAX_AGE = timedelta(seconds=60)  # Litestream is asked every few seconds
@@ -147,16 +147,6 @@ def _no_backup(evidence: Evidence) -> bool:
     return evidence.sighting is not None and evidence.sighting.result is LookResult.NO_BACKUP
 
 
-def parity(case: Case) -> Finding | None:
-    """Was the restored copy what production held, page by page? Asked only where the policy wants it."""
-    if not case.policy.parity:
-        return None
-    return Finding(
-        "parity", Status.WARN, "restored copies are not compared with production page by page in this version",
-        Reason.NOT_COMPARED, "`policy.parity: false` in sidecar.yml leaves this check out",
-    )  # fmt: skip
-
-
 def scratch(case: Case) -> Finding:
     """Is there room for the next drill?"""
     name, need = "scratch", float(needed_bytes(case.evidence))
@@ -180,7 +170,7 @@ CHECKS: Mapping[str, Check] = {
     "snapshot": snapshot,
     "chain": chain,
     "drill": checks_content.drill,
-    "parity": parity,
+    "parity": checks_parity.parity,
     "identity": checks_content.identity,
     "database": checks_content.database,
     "schema": checks_content.schema,

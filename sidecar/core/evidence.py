@@ -25,6 +25,7 @@ from sidecar.core.model import (
     Replica,
     Sighting,
 )
+from sidecar.core.parity import ParityResult
 
 JUST_NOW = timedelta(seconds=15)  # local files are read every 5 s, and at once when they change
 
@@ -92,6 +93,7 @@ class Evidence:
     last_conclusive: Drill | None = None  # passed or failed
     last_passed: Drill | None = None
     last_audit: Drill | None = None  # passed with integrity_check
+    last_compared: Drill | None = None  # the newest that found out whether the copy was what production held
     baseline: Content | None = None  # of the last passed drill whose copy had not shrunk
     not_passed_in_a_row: int = 0
     database_check: DatabaseCheck | None = None  # the newest
@@ -133,7 +135,13 @@ class Evidence:
     def unproved(self) -> Evidence:
         """The same evidence without any drill; the baseline stays, so that what was lost still shows."""
         return replace(
-            self, last_drill=None, last_conclusive=None, last_passed=None, last_audit=None, not_passed_in_a_row=0
+            self,
+            last_drill=None,
+            last_conclusive=None,
+            last_passed=None,
+            last_audit=None,
+            last_compared=None,
+            not_passed_in_a_row=0,
         )
 
     def unseen(self) -> Evidence:
@@ -186,26 +194,26 @@ class Evidence:
         baseline = self.baseline
         if passed and drill.content is not None and shrinkage(baseline, drill.content) <= max_shrink:
             baseline = drill.content
-        return replace(
+        grown = replace(
             self,
             last_drill=drill,
             last_conclusive=drill if conclusive else self.last_conclusive,
             last_passed=drill if passed else self.last_passed,
             last_audit=drill if passed and drill.check is CheckKind.FULL else self.last_audit,
+            last_compared=drill if _compared(drill) else self.last_compared,
             baseline=baseline,
             not_passed_in_a_row=0 if passed else self.not_passed_in_a_row + 1,
         )
+        return _with_production(grown, drill)
 
     def _outweighs(self, drill: Drill) -> bool:
-        """Whether damage that integrity_check found stands against a drill that only ran quick_check, which misses some."""
+        """Whether damage stands against a drill that did not ask as much: quick_check misses some, and pages must be compared."""
         known = self.last_conclusive
-        return (
-            known is not None
-            and known.outcome is Outcome.FAILED
-            and known.check is CheckKind.FULL
-            and known.reason == "db_corrupt"
-            and drill.check is CheckKind.QUICK
-        )
+        if known is None or known.outcome is not Outcome.FAILED:
+            return False
+        if known.reason == "pages_differ":
+            return not _compared(drill)
+        return known.check is CheckKind.FULL and known.reason == "db_corrupt" and drill.check is CheckKind.QUICK
 
     def after_database_check(self, check: DatabaseCheck) -> Evidence:
         """A finished check of production's own content."""
@@ -231,6 +239,31 @@ def _holds(listing: Listing, capture: Capture) -> bool:
     listed, local = listing.position, capture.position
     same_wal = bool(local.generation) and (listed.generation, listed.index) == (local.generation, local.index)
     return same_wal and listing.at >= capture.at.replace(microsecond=0)
+
+
+def _with_production(evidence: Evidence, drill: Drill) -> Evidence:
+    """Where the copy was what production held, its quick_check was one of production.
+
+    Damage that was seen in production itself may stand on a page that could not be compared: then only all of them clear it.
+    """
+    parity, found, newest = drill.parity, evidence.database_found, evidence.database_check
+    if drill.outcome is not Outcome.PASSED or parity is None or not parity.strong:
+        return evidence
+    if (found is not None and found.sound is False and parity.proven < parity.pages) or (
+        newest is not None and newest.at > drill.started_at
+    ):
+        return evidence
+    content = drill.content
+    return evidence.after_database_check(
+        DatabaseCheck(
+            at=drill.started_at, sound=True, reason=None, message=f"by drill {drill.id}: {parity.message}",
+            seconds=0.0, size_bytes=drill.size_bytes or 0, sqlite_version=content.sqlite_version if content else "",
+        )
+    )  # fmt: skip
+
+
+def _compared(drill: Drill) -> bool:
+    return drill.parity is not None and drill.parity.result is not ParityResult.INCONCLUSIVE
 
 
 def _captured_since(known: Evidence, live: LiveState) -> bool:

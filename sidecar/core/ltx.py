@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from array import array
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,11 @@ _MAGIC = b"LTX1"
 # Big-endian: magic, flags, page size, commit (pages), min and max TXID, time (ms), pre-apply checksum, WAL offset, WAL size,
 # the WAL's two salts as it stores them. What follows (node id, reserve) says nothing of the WAL.
 _HEADER = struct.Struct(">4sIIIQQqQqq8s")
+TRAILER_BYTES = 16
+INDEX_SIZE_BYTES = 8
+TAIL_BYTES = INDEX_SIZE_BYTES + TRAILER_BYTES  # the page index's length, and two checksums
+FULL_FROM = 64  # pages in a row from page 1 on; a file that begins so is taken to hold the whole database
+_ENTRY_BYTES_MIN = 3
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -61,6 +67,46 @@ def parse_header(data: bytes) -> LtxHeader:
     except OverflowError as error:
         raise ValueError("the LTX header's time is out of range") from error
     return LtxHeader(page_size, pages, first, last, at, offset, size, salts)
+
+
+def index_size(tail: bytes) -> int:
+    """Bytes of the page index, from a file's last `TAIL_BYTES`; it stands just before them. Raises ValueError."""
+    if len(tail) < TAIL_BYTES:
+        raise ValueError("an LTX file ends with the size of its page index and a trailer, this one is too short")
+    return int(struct.unpack_from(">Q", tail)[0])
+
+
+def parse_pages(index: bytes, page_count: int) -> array[int] | None:
+    """The numbers of the pages that a file holds, from its page index; None: the whole database, or near enough.
+
+    The index is varint triples (page number, offset, size), closed by a zero. Raises ValueError.
+    """
+    pages = array("I")
+    whole_fits = len(index) >= page_count * _ENTRY_BYTES_MIN
+    at = 0
+    try:
+        while True:
+            number, at = _varint(index, at)
+            if not number:
+                return pages if len(pages) < page_count else None
+            pages.append(number)
+            _, at = _varint(index, at)
+            _, at = _varint(index, at)
+            if len(pages) == FULL_FROM and number == FULL_FROM and whole_fits:
+                return None
+    except (IndexError, OverflowError) as error:
+        raise ValueError("the LTX file's page index is cut short") from error
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:  # noqa: PLR2004 - the top bit says that more follows
+            return value, at
+        shift += 7
 
 
 def parse_name(name: str) -> tuple[int, int] | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from sidecar.core.parity import Parity
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -275,6 +277,8 @@ class Drill:
     size_bytes: int | None = None
     content: Content | None = None
     litestream_version: str | None = None
+    parity: Parity | None = None  # None: not asked for
+    parity_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +293,3 @@ class DatabaseCheck:
     seconds: float = 0.0
     size_bytes: int = 0
     sqlite_version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """Free room where drills restore to."""
-
-    read_at: datetime
-    free_bytes: int

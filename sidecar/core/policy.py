@@ -32,6 +32,7 @@ class Policy:
     audit_every: timedelta = timedelta(days=7)
     database_check_every: timedelta = timedelta(hours=6)
     parity: bool = True
+    parity_every: timedelta = timedelta(0)  # with every drill: reading production once costs less than the restore
     max_shrink: float = 0.5  # share of rows, tables or pages lost since the last passed drill
     schema_version: str = "auto"  # auto | user_version | SQL returning one value
     assertions: tuple[Assertion, ...] = ()
@@ -45,6 +46,11 @@ class Policy:
     def database_check_max_age(self) -> timedelta:
         """Age at which production's own check stops counting."""
         return self.database_check_every * DATABASE_CHECKS_MISSED_MAX
+
+    @property
+    def parity_max_age(self) -> timedelta:
+        """Age at which a comparison stops counting: as old as the drill that was due to make it may be."""
+        return self.parity_every + self.drill_max_age
 
     def tightened(self, *, max_age: timedelta | None = None, max_lag: timedelta | None = None) -> Policy:
         """The same policy with a stricter proof age or lag; what is looser than the policy is ignored."""

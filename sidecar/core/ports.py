@@ -34,7 +34,7 @@ class Progress(Protocol):
     """Told how far long work has come; `total` is None while it is unknown."""
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Stage is `plan`, `restore`, `check`, `copy` or `hash`; `done` and `total` share a unit (bytes, pages)."""
+        """Stage is `plan`, `restore`, `check`, `parity`, `copy` or `hash`; `done` and `total` share a unit (bytes, pages)."""
         ...
 
 

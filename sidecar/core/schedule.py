@@ -39,6 +39,7 @@ class Heavy:
     kind: HeavyKind
     check: CheckKind = CheckKind.QUICK
     due_at: datetime = LONG_AGO
+    parity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,10 @@ def drill_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     if last.outcome is not Outcome.PASSED:
         first = _early(policy.look_every, took, policy.drill_every)
         return last.finished_at + _back_off(first, policy.drill_every, evidence.not_passed_in_a_row)
+    if policy.parity and last.parity is None and evidence.last_compared is None:
+        return last.finished_at + _early(
+            policy.look_every, took, policy.drill_every
+        )  # by a sidecar that did not compare yet
     early = _migrated(evidence, last) and _has_more(evidence, last)
     return last.finished_at + (_early(policy.look_every, took, policy.drill_every) if early else policy.drill_every)
 
@@ -145,6 +150,14 @@ def drill_kind(evidence: Evidence, policy: Policy, now: datetime) -> CheckKind:
     return CheckKind.FULL if audit_due else CheckKind.QUICK
 
 
+def parity_due(evidence: Evidence | None, policy: Policy, now: datetime) -> bool:
+    """Whether the next drill is to be compared with production; what a comparison found, only a comparison clears."""
+    compared = evidence.last_compared if evidence is not None else None
+    if not policy.parity or compared is None or compared.outcome is not Outcome.PASSED:
+        return policy.parity
+    return _past(compared.finished_at + policy.parity_every, policy.parity_every, now) <= now
+
+
 def database_check_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     """When production's own content is to be checked next; None while there is no file."""
     if evidence.live is None or evidence.live.file_id is None:
@@ -182,13 +195,14 @@ def due(
     drills_due = 0
     for path, subject in fleet.items():
         kind = drill_kind(subject.evidence, subject.policy, now)
+        compare = parity_due(subject.evidence, subject.policy, now)
         drill_at = drill_due_at(subject.evidence, subject.policy)
         if drill_at is not None:
             drill_at = _past(drill_at, subject.policy.drill_every, now)
         if path in wanted or (drill_at is not None and drill_at <= now):
             drills_due += 1
             at = drill_at or now
-            heavy.append((path not in wanted, at, path, Heavy(path, HeavyKind.DRILL, kind, at)))
+            heavy.append((path not in wanted, at, path, Heavy(path, HeavyKind.DRILL, kind, at, compare)))
         check_at = database_check_due_at(subject.evidence, subject.policy)
         if check_at is not None:
             check_at = _past(check_at, subject.policy.database_check_every, now)

@@ -211,7 +211,7 @@ def _policy(policy: Policy, at: Place, known: set[str]) -> Iterator[Fault]:
 def _thresholds(policy: Policy) -> Iterator[Fault]:
     nothing = [
         each.name for each in fields(policy)
-        if isinstance(length := getattr(policy, each.name), timedelta) and length <= timedelta(0)
+        if isinstance(length := getattr(policy, each.name), timedelta) and length <= timedelta(0) and each.name != "parity_every"
     ]  # fmt: skip
     for name in nothing:
         yield (name.replace("_", "-"),), f"must be longer than nothing, such as `{spell(getattr(Policy(), name))}`"

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.core.case import from_the_future
+from sidecar.core.case import Scratch, from_the_future
 from sidecar.core.checks import Judged, judge
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding
-from sidecar.core.model import Content, Database, Drill, Scratch
+from sidecar.core.model import Content, Database, Drill
+from sidecar.core.parity import Parity
 from sidecar.core.policy import Policy
 
 Document = dict[str, Any]  # what becomes JSON
@@ -162,11 +163,28 @@ def drill_document(drill: Drill) -> Document:
         "check_seconds": drill.check_seconds,
         "size_bytes": drill.size_bytes,
         "check": drill.check.value,
-        "parity": None,
+        "parity_seconds": drill.parity_seconds,
+        "parity": _parity(drill.parity),
         "schema_version": _schema_version(content.schema_version) if content is not None else None,
         "rows": _rows(content),
         "sqlite_version": content.sqlite_version if content is not None else None,
         "litestream_version": drill.litestream_version,
+    }
+
+
+def _parity(parity: Parity | None) -> Document | None:
+    """How much of production a drill proved, page by page; None where it was not asked to."""
+    if parity is None:
+        return None
+    return {
+        "result": parity.result.value,
+        "pages": parity.pages,
+        "proven": parity.proven,
+        "excused": parity.excused,
+        "message": parity.message,
+        "different": list(parity.different),
+        "owners": list(parity.owners),
+        "kept": parity.kept,
     }
 
 

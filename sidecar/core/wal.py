@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sidecar.core.model import WalIndex
@@ -14,11 +15,18 @@ from sidecar.core.model import WalIndex
 INDEX_BYTES = 96  # two copies of the 48-byte header
 WAL_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
+# Of `-shm` what stands before the page numbers of the frames: the header twice, then what checkpoints say of themselves.
+CHECKPOINT_AT = 96
+CHECKPOINT_BYTES = 40
+BLOCK_BYTES = 32_768  # page numbers of 4096 frames, and a hash table of them; the first block begins with the above
+BLOCK_FRAMES = 4096
+FIRST_BLOCK_FRAMES = BLOCK_FRAMES - (CHECKPOINT_AT + CHECKPOINT_BYTES) // 4
 _COPY_BYTES = INDEX_BYTES // 2
 _VERSION = 3007000
 # Native byte order: version, unused, change counter, initialised, checksums big-endian, page size, mxFrame, pages, checksum of the
 # last frame, the salts (copied from the WAL as they stand there), checksum of the 40 bytes before it.
 _INDEX = struct.Struct("=IIIBBHIIII8sII")
+_CHECKPOINT = struct.Struct("=I20s8sII")
 _WORDS = struct.Struct("=10I")
 _MAGICS = (0x377F0682, 0x377F0683)
 _SHADOW_NAME = re.compile(r"([0-9a-f]{8})\.wal")
@@ -51,6 +59,15 @@ def parse_index(data: bytes) -> WalIndex | None:
     return WalIndex(salts, frames, page_size)
 
 
+def is_empty_index(data: bytes) -> bool:
+    """Whether the WAL index says that there is nothing in the WAL: all that was committed stands in the database file."""
+    first, second = data[:_COPY_BYTES], data[_COPY_BYTES:INDEX_BYTES]
+    if len(data) < INDEX_BYTES or first != second:
+        return False
+    version, _, _, initialised, _, size, frames, _, _, _, _, *sums = _INDEX.unpack(first)
+    return version == _VERSION and initialised == 1 and not size and not frames and tuple(sums) == _checksum(first)
+
+
 def _checksum(header: bytes) -> tuple[int, int]:
     """SQLite's checksum over the first 40 bytes, words in native order."""
     one = two = 0
@@ -59,6 +76,32 @@ def _checksum(header: bytes) -> tuple[int, int]:
         one = (one + even + two) & _MASK
         two = (two + odd + one) & _MASK
     return one, two
+
+
+def backfilled(checkpoint: bytes) -> int:
+    """The last frame that a checkpoint has copied, or may just be copying, into the database file.
+
+    `checkpoint` are the 40 bytes at `CHECKPOINT_AT`: nBackfill, five read marks, eight lock bytes, nBackfillAttempted.
+    """
+    done, *_, attempted, _ = _CHECKPOINT.unpack(checkpoint)
+    return max(int(done), int(attempted))
+
+
+def frame_spans(max_frame: int) -> Iterator[tuple[int, int]]:
+    """Where in `-shm` the page numbers of frames 1 to `max_frame` stand: (offset, bytes), in order, 4 bytes each, native."""
+    offset, room, left = CHECKPOINT_AT + CHECKPOINT_BYTES, FIRST_BLOCK_FRAMES, max_frame
+    block = 0
+    while left > 0:
+        count = min(left, room)
+        yield offset, count * 4
+        left -= count
+        block += 1
+        offset, room = block * BLOCK_BYTES, BLOCK_FRAMES
+
+
+def frame_offset(frame: int, page_size: int) -> int:
+    """Where in the WAL the page of a frame stands; its 24-byte header stands before it."""
+    return WAL_HEADER_BYTES + (frame - 1) * (FRAME_HEADER_BYTES + page_size) + FRAME_HEADER_BYTES
 
 
 def parse_wal_header(data: bytes) -> WalHeader | None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from sidecar.core.case import Scratch
 from sidecar.core.checks import Judged
 from sidecar.core.checks_content import of_this_drill
+from sidecar.core.checks_parity import demanded
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status, is_proved
-from sidecar.core.model import Database, Drill, Position, Scratch
+from sidecar.core.model import Database, Drill, Position
 from sidecar.core.policy import Policy
 from sidecar.core.proof import Demand, Proof
 from sidecar.core.receipt import Entry
@@ -49,6 +51,8 @@ def findings_of(walked: Walked) -> tuple[Finding, ...]:
     found = {each.name: each for each in walked.verdict.judged.findings}
     if walked.drill is not None and "drill" in found:
         found["drill"] = of_this_drill(found["drill"], walked.drill, walked.evidence)
+    if "parity" in found:
+        found["parity"] = demanded(found["parity"], walked.drill)
     if not walked.demand.backup:
         found = {name: each for name, each in found.items() if name == "database"}
     for each in (*walked.extra, *_not_covered(walked), *_drilled_too_little(walked)):

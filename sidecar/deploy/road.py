@@ -10,7 +10,8 @@ from sidecar.core.decision import Decision, Kind, Word
 from sidecar.core.errors import SidecarError
 from sidecar.core.ports import DeployBook, Progress
 from sidecar.core.proof import Demand, Proof
-from sidecar.deploy.walk import Walk, Works
+from sidecar.deploy.walk import Walk
+from sidecar.deploy.works import Works
 from sidecar.fleet import Fleet
 
 

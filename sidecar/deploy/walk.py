@@ -5,27 +5,27 @@ What it learns goes into the same evidence that `/ready` is judged by, at once; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
-from typing import Protocol
 
+from sidecar.core.case import Scratch
 from sidecar.core.census import Census
 from sidecar.core.errors import EnvironmentProblem, LitestreamError, ScratchFull, SidecarError, Stopped
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
-from sidecar.core.model import CheckKind, Database, Drill, Outcome, Position, Scratch
-from sidecar.core.ports import Claims, Clock, Integrity, Progress, ScratchSpace, Shelf, Syncer, Writers
+from sidecar.core.model import CheckKind, Database, Drill, Outcome, Position
+from sidecar.core.parity import ParityResult
+from sidecar.core.ports import Progress
 from sidecar.core.proof import Demand, Proof
 from sidecar.core.receipt import Entry, Rollback
 from sidecar.core.verdict import drill_document, finding_document
 from sidecar.core.walked import Walked, findings_of, proof_of_walk
-from sidecar.drill import Driller, Order, keep_copy
+from sidecar.deploy.works import Works
+from sidecar.drill import Order, keep_copy
 from sidecar.fleet import Fleet
-from sidecar.look import Looker
-from sidecar.production import Examiner
 
 SYNC_S = 30.0  # Litestream syncs within a second or does not for long
 # Not `.db`: a Litestream that watches a folder with `pattern: "*.db"` above the shelf would replicate the artifacts too.
@@ -38,35 +38,6 @@ OPEN_S, OPEN_POLL_S = (
 BEFORE_A_DRILL = frozenset({"litestream", "replica", "lag", "snapshot", "chain"})
 # A store that cannot be reached or holds nothing need not be asked for a restore, also by one who goes on anyway.
 NOT_TO_BE_READ = frozenset({Reason.UNREACHABLE, Reason.AUTH, Reason.TIMEOUT, Reason.NO_BACKUP})
-
-
-class ProofLedger(Protocol):
-    """What a walk reads and writes of the ledger."""
-
-    def snapshot(self) -> Mapping[str, Evidence]: ...  # noqa: D102 - see the adapter
-    def record(self, path: str, change: Callable[[Evidence], Evidence]) -> Evidence: ...  # noqa: D102 - see the adapter
-    def begin_drill(self, database: Database) -> str:
-        """A drill begins; its id."""
-        ...
-
-    def add_drill(self, database: Database, drill: Drill, *, max_shrink: float) -> Evidence: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Works:
-    """What a walk works with; safe to share between threads."""
-
-    claims: Callable[[Fleet], Claims]
-    syncer: Callable[[Fleet], Syncer | None]
-    looker: Looker
-    driller: Driller
-    examiner: Examiner
-    integrity: Integrity
-    scratch: ScratchSpace
-    ledger: ProofLedger
-    shelf: Shelf
-    writers: Writers
-    clock: Clock
 
 
 class Walk:
@@ -100,7 +71,7 @@ class Walk:
             if not any(each.reason in NOT_TO_BE_READ for each in blocked):
                 self._prove_backup()
             if not demand.anyway and any(
-                each.status.blocks and each.name in {"drill", "scratch"} for each in self._findings()
+                each.status.blocks and each.name in {"drill", "parity", "scratch"} for each in self._findings()
             ):
                 return self._proof()
         if demand.production:
@@ -151,6 +122,10 @@ class Walk:
     def _prove_backup(self) -> None:
         """Drill, unless a proof that is young enough stands."""
         wanted, proof = self.demand.max_age, self._known.last_passed
+        if self.policy.parity and (
+            proof is None or proof.parity is None or proof.parity.result is not ParityResult.EQUAL
+        ):
+            proof = None  # it was not compared: this one will be
         if wanted is not None and proof is not None and self.road.clock.now() - proof.finished_at <= wanted:
             return
         live = self._known.live
@@ -168,7 +143,7 @@ class Walk:
         policy = replace(self.policy, drill_timeout=self._drill_timeout())
         drill_id = self.road.ledger.begin_drill(self.database)
         name = ARTIFACT.format(name=self.database.name, of=drill_id)
-        order = Order(self.database, policy, CheckKind.QUICK, drill_id, keep, keep_name=name)
+        order = Order(self.database, policy, CheckKind.QUICK, drill_id, keep, keep_name=name, parity=policy.parity)
         drill = self.drill = self.road.driller.run(order, stop=self.stop, progress=self.progress)
         shrink = 1.0 if self.demand.accept_shrink else self.policy.max_shrink
         self.road.ledger.add_drill(self.database, drill, max_shrink=shrink)
@@ -187,6 +162,8 @@ class Walk:
     def _examine(self) -> None:
         """Copy production, check the copy, take its census; where no drilled copy is kept, keep this one."""
         self._wait_for_writer()
+        if self._stands_for_production():
+            return
         began = self.road.clock.now()  # what is committed after this instant is not said to have been read
         live = self.road.looker.live.read(self.database)
         self._record(lambda known: known.after_live(live))
@@ -205,6 +182,17 @@ class Walk:
                     retryable=reason is not Reason.UNREADABLE,
                 )
             )  # fmt: skip
+
+    def _stands_for_production(self) -> bool:
+        """Where the drilled copy is what production held, page by page, it is taken stock of, and production is not copied."""
+        parity, live = self.drill.parity if self.drill is not None else None, self._known.live
+        if self.artifact is None or parity is None or not parity.strong or live is None or live.file_id is None:
+            return False
+        try:
+            self.census = self._census(self.artifact[0], self.since, live.file_id.inode)
+        except SidecarError as error:
+            self._not_counted(error)
+        return True
 
     def _wait_for_writer(self) -> None:
         """A write transaction that stays open, as one does that a command left behind: what it will bring is not known."""
@@ -229,17 +217,23 @@ class Walk:
     def _take_stock(self, copy: Path, began: datetime, inode: int | None) -> None:
         """The census of a sound copy of production; and the copy itself, where it is the rollback artifact."""
         try:
-            census = self.census = self.road.integrity.census(
-                copy, schema_version=self.policy.schema_version, now=began, inode=inode,
-                timeout_s=self._left().total_seconds(), stop=self.stop,
-            )  # fmt: skip
+            census = self.census = self._census(copy, began, inode)
             content = replace(census.content, tables=dict.fromkeys(census.content.tables, -1))  # as a look reads it
             self._record(lambda known: known.after_content(content, None))
         except SidecarError as error:
-            self.extra.append(Finding("schema", Status.UNKNOWN, error.message, Reason.VERSION_UNKNOWN, error.hint))
+            self._not_counted(error)
             return
         if self.demand.keep and self.artifact is None:
             self._keep_production(copy, census.content.read_at)
+
+    def _census(self, copy: Path, at: datetime, inode: int | None) -> Census:
+        return self.road.integrity.census(
+            copy, schema_version=self.policy.schema_version, now=at, inode=inode,
+            timeout_s=self._left().total_seconds(), stop=self.stop,
+        )  # fmt: skip
+
+    def _not_counted(self, error: SidecarError) -> None:
+        self.extra.append(Finding("schema", Status.UNKNOWN, error.message, Reason.VERSION_UNKNOWN, error.hint))
 
     def _keep_production(self, copy: Path, at: datetime) -> None:
         try:

@@ -43,6 +43,7 @@ from sidecar.core.model import (
     Sighting,
     WalIndex,
 )
+from sidecar.core.parity import Parity, ParityResult
 from tests.litestreams import ROOT
 
 T0 = datetime(2026, 11, 23, 3, 0, 0, 123456, tzinfo=UTC)
@@ -74,6 +75,7 @@ def database(path: str = "/data/app.db") -> Database:
 CONTENT = Content(
     T0, 1, 2, 4096, 10, "d" * 64, SchemaVersion("django_migrations", "0042_auto"), {"a": 1, "b": -1}, "3.54.1"
 )
+PARITY = Parity(ParityResult.DIFFERENT, 10, 8, 1, "m", "h", (3, 4), 2, ("t", "i"), "/state/pages/d")
 
 
 def drill(number: int, outcome: Outcome = Outcome.PASSED, *, at: datetime | None = None) -> Drill:
@@ -81,7 +83,7 @@ def drill(number: int, outcome: Outcome = Outcome.PASSED, *, at: datetime | None
     reason = None if outcome is Outcome.PASSED else "file_corrupt"
     return Drill(
         f"id-{number}", outcome, reason, "said", "do", Position.of_txid(number), ended - timedelta(seconds=3), ended,
-        CheckKind.FULL, 0.1, 1.5, 0.25, 40960, CONTENT, "0.5.17",
+        CheckKind.FULL, 0.1, 1.5, 0.25, 40960, CONTENT, "0.5.17", PARITY, 0.5,
     )  # fmt: skip
 
 

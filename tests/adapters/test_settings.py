@@ -85,7 +85,8 @@ def test_what_differs_is_taken_and_secrets_never_show(tmp_path: Path) -> None:
 def test_every_threshold_can_be_set_and_overridden_for_one_database(tmp_path: Path) -> None:
     values = {
         "look-every": "2m", "max-lag": "3m", "max-snapshot-age": "31h", "drill-every": "5h", "drill-max-age": "1d1h",
-        "drill-timeout": "45m", "audit-every": "8d", "database-check-every": "7h", "parity": "no", "max-shrink": "0.25",
+        "drill-timeout": "45m", "audit-every": "8d", "database-check-every": "7h", "parity": "no",
+        "parity-every": "2d", "max-shrink": "0.25",
         "schema-version": "select max(v) from versions", "assertions": "[{name: a, sql: select 1, equals: yes please}]",
     }  # fmt: skip
     assert set(values) == {each.name.replace("_", "-") for each in fields(Policy)}
@@ -97,8 +98,8 @@ def test_every_threshold_can_be_set_and_overridden_for_one_database(tmp_path: Pa
     assert everywhere.policy == Policy(
         look_every=timedelta(minutes=2), max_lag=timedelta(minutes=3), max_snapshot_age=timedelta(hours=31),
         drill_every=timedelta(hours=5), drill_max_age=timedelta(hours=25), drill_timeout=timedelta(minutes=45),
-        audit_every=timedelta(days=8), database_check_every=timedelta(hours=7), parity=False, max_shrink=0.25,
-        schema_version="select max(v) from versions", assertions=(Assertion(name="a", sql="select 1", equals="yes please"),),
+        audit_every=timedelta(days=8), database_check_every=timedelta(hours=7), parity=False,
+        parity_every=timedelta(days=2), max_shrink=0.25, schema_version="select max(v) from versions", assertions=(Assertion(name="a", sql="select 1", equals="yes please"),),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from sidecar.core.case import Case
+from sidecar.core.case import Case, Scratch
 from sidecar.core.checks import CHECKS
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
@@ -30,10 +30,10 @@ from sidecar.core.model import (
     Position,
     Replica,
     SchemaVersion,
-    Scratch,
     Sighting,
     WalIndex,
 )
+from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
@@ -145,7 +145,14 @@ def drill(now: datetime = NOW, outcome: Outcome = Outcome.PASSED, reason: str | 
         size_bytes=10 * PAGE,
         content=content(now) if outcome is Outcome.PASSED else None,
         litestream_version="0.5.17",
+        parity=parity() if outcome is Outcome.PASSED else None,
     )
+    return replace(made, **facts)
+
+
+def parity(result: ParityResult = ParityResult.EQUAL, **facts: Any) -> Parity:
+    """A comparison of a copy of 1,000 pages."""
+    made = Parity(result, pages=1000, proven=1000, message="1000 of 1000 pages are what production held")
     return replace(made, **facts)
 
 

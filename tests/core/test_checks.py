@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.case import Scratch
 from sidecar.core.checks import CHECKS, judge
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Reason, Status
-from sidecar.core.model import ClaimSource, LookResult, Position, Scratch
+from sidecar.core.model import ClaimSource, LookResult, Position
 from sidecar.core.policy import Policy
 from tests.core.evidences import (
     NOW,
@@ -346,7 +347,6 @@ CHAIN = [
 ]
 
 OTHERS = [
-    Row(check="parity", evidence=GOOD, status=WARN, reason=Reason.NOT_COMPARED, says="not compared"),
     Row(check="scratch", evidence=GOOD, status=PASS, says="there is room"),
     Row(
         check="scratch",
@@ -378,7 +378,7 @@ def test_a_check_answers(row: Row) -> None:
 def test_a_healthy_database_is_ready() -> None:
     judged = judge(GOOD, Policy(), ROOM, NOW)
     assert judged.ready, judged.blocking
-    assert {found.status for found in judged.findings} == {PASS, WARN}  # parity is not compared yet
+    assert {found.status for found in judged.findings} == {PASS}
 
 
 def test_every_check_of_the_contract_stands_in_the_table_in_its_order() -> None:
@@ -396,7 +396,7 @@ def test_parity_is_asked_only_where_the_policy_wants_it() -> None:
 def test_nothing_known_is_never_ready() -> None:
     judged = judge(NEW, Policy(), None, NOW)
     assert not judged.ready
-    assert {found.name for found in judged.blocking} == set(CHECKS) - {"parity", "scratch"}
+    assert {found.name for found in judged.blocking} == set(CHECKS) - {"scratch"}
     assert all(found.status is UNKNOWN for found in judged.blocking), "and nothing is claimed to be proved"
 
 

@@ -248,7 +248,7 @@ def test_what_is_new_is_looked_at_at_once_and_drilled_once_it_can_be_restored() 
     assert plan({"a": unknown()}).heavy == ()
     shown = unknown().after_sighting(live(), seen())
     first = plan({"a": shown}, heavy=1).heavy
-    assert first == (Heavy("a", HeavyKind.DRILL, CheckKind.QUICK, LONG_AGO),)
+    assert first == (Heavy("a", HeavyKind.DRILL, CheckKind.QUICK, LONG_AGO, parity=True),)
 
 
 def test_a_drill_that_somebody_asked_for_runs_even_where_nothing_was_listed() -> None:

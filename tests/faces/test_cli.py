@@ -16,7 +16,7 @@ import pytest
 from sidecar import __version__
 from sidecar.adapters.http_server import HttpServer
 from sidecar.core.model import LookResult, Outcome, Sighting
-from sidecar.core.policy import Policy
+from sidecar.core.parity import inconclusive
 from sidecar.core.settings_model import Listen
 from tests.faces.commands import COMMAND, Scene, in_terminal, interrupt, run, start
 from tests.faces.site import Site
@@ -135,7 +135,7 @@ def broken(site: Site) -> Site:
                      message="a file of the backup is damaged", hint="take a new snapshot now")  # fmt: skip
     away = Sighting(NOW, LookResult.UNREACHABLE, "nobody answers at s3:443", "check the host", None, NOW)
     site.house.add("users", healthy().after_drill(failed))
-    site.house.add("cold", replace(healthy(), sighting=away), Policy(parity=True))
+    site.house.add("cold", replace(healthy(), sighting=away))
     site.house.add("new")
     return site
 
@@ -172,8 +172,9 @@ def test_no_database_at_all_is_3(site: Site, serve: Serve) -> None:
 
 
 def test_what_several_databases_have_in_common_is_said_once(site: Site, serve: Serve) -> None:
+    uncompared = replace(drill(), parity=inconclusive("production is not in reach", "drill where it is"))
     for number in range(7):
-        site.house.add(f"db{number}", healthy(), Policy(parity=True))
+        site.house.add(f"db{number}", replace(healthy(), last_drill=uncompared, last_compared=None))
     ran = run("status", "--url", serve(asgi=site.app).url)
     assert ran.code == 0
     assert ran.out.count("not_compared") == 1

@@ -107,7 +107,7 @@ def test_ready_is_said_first_and_largest(site: Site) -> None:
     assert found.text.startswith(
         "Ready: 1 database can be restored litestream-sidecar pause Ready 1 database can be restored"
     )
-    assert "10 checks pass" in found.text
+    assert "11 checks pass" in found.text
     assert "1 s, 4.2 MB" in found.text
     assert "Waiting alone" not in found.text
 
@@ -122,7 +122,7 @@ def test_not_ready_says_why_and_what_to_do_and_whether_waiting_helps(site: Site)
     assert "fail litestream not_managed Litestream runs but does not know this database" in text
     assert "try restart Litestream with this litestream.yml; compare its dbs: with the database's path" in text
     assert "Waiting alone does not change this." in text
-    assert text.index("fail litestream") < text.index("9 checks pass")
+    assert text.index("fail litestream") < text.index("10 checks pass")
 
 
 def test_the_page_turns_red_by_itself_when_the_daemon_stops_looking(site: Site) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.faces.commands import Scene, in_terminal, interrupt, run, start
 from tests.litestreams import Litestream, binary, free_port, rclone_s3, until
 
-PROOF = ["replica", "lag", "chain", "drill", "identity", "schema"]
+PROOF = ["replica", "lag", "chain", "drill", "parity", "identity", "schema"]
 
 
 def flip(file: Path) -> None:

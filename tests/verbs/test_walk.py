@@ -20,7 +20,8 @@ from sidecar.core.model import Claim, ClaimSource, Position, ReplicaFile
 from sidecar.core.policy import Policy
 from sidecar.core.proof import Demand, Proof
 from sidecar.deploy.road import LocalRoad, NoSuchDatabase
-from sidecar.deploy.walk import OPEN_S, SYNC_S, Works
+from sidecar.deploy.walk import OPEN_S, SYNC_S
+from sidecar.deploy.works import Works
 from sidecar.drill import Driller
 from sidecar.fleet import Fleet
 from sidecar.look import Looker

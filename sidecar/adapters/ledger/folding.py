@@ -32,6 +32,7 @@ def fold(evidence: Evidence, drill: Drill, max_shrink: float) -> Evidence:
         grown,
         last_passed=_later(evidence.last_passed, grown.last_passed),
         last_audit=_later(evidence.last_audit, grown.last_audit),
+        last_compared=_later(evidence.last_compared, grown.last_compared),
     )
 
 

@@ -1,0 +1,172 @@
+"""Pages of the live database as one snapshot shows them: under SQLite's own read lock, without a copy and without SQLite's cache.
+
+A read transaction says which frames of the WAL count. A page is its last frame among these, else it stands in the database file. While the
+transaction is open no checkpoint writes past its snapshot, and a WAL whose frames it needs is not begun anew; where it needs none the WAL may
+be, which the salts tell at the end. Sources: SQLite, "WAL-mode File Format", 2.2 and 2.3; wal.c, `walTryBeginRead`, `walCheckpoint`.
+
+An older state of the same WAL can be read too, as long as no checkpoint has written a later version of the page into the file.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import apsw
+
+from sidecar.core import wal
+from sidecar.core.errors import Unreadable
+from sidecar.core.model import FileId, WalIndex
+
+TRIES = 200  # a commit between two looks at the index; at 1,500 commits a second one in ten fails
+CHUNK_BYTES = 1 << 20
+WINDOW_PAGES = 65_536  # of the WAL's frames those of so many pages are kept in memory at once
+
+
+class Opened(Protocol):
+    """A connection that leaves production as it is, and reading beside it by hand: `LiveSqlite`."""
+
+    def opened(self, path: str) -> AbstractContextManager[apsw.Connection]:
+        """Raises Unreadable."""
+        ...
+
+    def read(self, path: Path | str, size: int, offset: int) -> bytes:
+        """Raises OSError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LivePages:
+    """Satisfies `ports.LivePages`."""
+
+    live: Opened
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[PageReader]:
+        """A reader; nothing is locked between its snapshots. Raises Unreadable."""
+        with self.live.opened(path) as connection:
+            if connection.pragma("journal_mode") != "wal":
+                raise Unreadable(f"{path} is not in WAL mode", "Litestream needs it: `PRAGMA journal_mode=wal`")
+            yield PageReader(self.live, path, connection)
+
+
+@dataclass(frozen=True, slots=True)
+class PageReader:
+    """Reads snapshots of one database."""
+
+    live: Opened
+    path: str
+    connection: apsw.Connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """A read transaction, and which frames it sees. Raises Unreadable where writers never leave a moment to see that."""
+        execute = self.connection.execute
+        for _ in range(TRIES):
+            before = self._index()
+            execute("begin")
+            try:
+                pages = int(self.connection.pragma("page_count"))  # the first read: from here on it is one snapshot
+                if before is not None and before == self._index():
+                    yield Snapshot(self, before, pages)
+                    return
+            finally:
+                execute("rollback")
+        raise Unreadable(f"{self.path}: its WAL index does not hold still", "find out what writes without a pause")
+
+    def file_id(self) -> FileId:
+        """Which file stands at the path now. Raises OSError."""
+        status = Path(self.path).stat()
+        return FileId(status.st_dev, status.st_ino)
+
+    def _index(self) -> WalIndex | None:
+        """What stands in the WAL now, without salts where that is nothing; None where a writer was just saying so."""
+        data = self.live.read(f"{self.path}-shm", wal.INDEX_BYTES, 0)
+        if wal.is_empty_index(data):
+            return WalIndex(b"", 0, int(self.connection.pragma("page_size")))
+        return wal.parse_index(data)
+
+
+class Snapshot:
+    """One state of production. `page_count` is its size."""
+
+    def __init__(self, reader: PageReader, index: WalIndex, page_count: int) -> None:
+        self._reader, self.index, self.page_count = reader, index, page_count
+        self._numbers = self._frame_pages()
+
+    def intact(self) -> bool:
+        """Whether the WAL is still the one that was read; else what was read meanwhile means nothing."""
+        now = self._reader._index()  # noqa: SLF001 - two halves of one thing
+        return now is not None and now.salts == self.index.salts
+
+    def pages(self, first: int, count: int) -> Iterator[tuple[int, memoryview]]:
+        """(first page, their bytes) in chunks of a megabyte, as of this snapshot. Raises OSError."""
+        size, path, read = self.index.page_size, self._reader.path, self._reader.live.read
+        step = max(CHUNK_BYTES // size, 1)
+        for start in range(first, first + count, WINDOW_PAGES):
+            end = min(start + WINDOW_PAGES, first + count)
+            frames = {page: at for at, page in enumerate(self._numbers, 1) if start <= page < end}
+            for at in range(start, end, step):
+                many = min(step, end - at)
+                data = bytearray(read(path, many * size, (at - 1) * size))
+                data.extend(bytes(many * size - len(data)))  # pages that no checkpoint has brought to the file yet
+                for page in _within(frames, range(at, at + many)):
+                    place = (page - at) * size
+                    data[place : place + size] = self._frame(frames[page])
+                yield at, memoryview(data)
+
+    def older(self, wanted: Collection[int], frame: int) -> Iterator[tuple[int, bytes | None]]:
+        """Some pages as of an older frame of this WAL, the last of a transaction; None where that cannot be told any more.
+
+        A page without a frame so old stands in the database file, unless a checkpoint has written a later version over it. Raises OSError.
+        """
+        size, numbers = self.index.page_size, self._numbers
+        pages = frozenset(wanted)
+        frames = {page: at for at, page in enumerate(numbers[:frame], 1) if page in pages}
+        later: dict[int, int] = {}
+        for at, page in enumerate(numbers[frame:], frame + 1):
+            if page in pages and page not in frames:
+                later.setdefault(page, at)
+        step = max(CHUNK_BYTES // size, 1)
+        ordered = sorted(pages)
+        for start in range(0, len(ordered), step):
+            batch = ordered[start : start + step]
+            found = [self._frame(frames[page]) if page in frames else self._stored(page) for page in batch]
+            written = self._backfilled() if any(page in later for page in batch) else 0
+            for page, data in zip(batch, found, strict=True):
+                yield page, None if len(data) < size or later.get(page, written + 1) <= written else data
+
+    def written(self, after: int, upto: int) -> frozenset[int]:
+        """Pages with a frame past `after` and up to `upto`."""
+        return frozenset(self._numbers[after:upto])
+
+    def _frame(self, number: int) -> bytes:
+        size = self.index.page_size
+        return self._reader.live.read(f"{self._reader.path}-wal", size, wal.frame_offset(number, size))
+
+    def _stored(self, page: int) -> bytes:
+        size = self.index.page_size
+        return self._reader.live.read(self._reader.path, size, (page - 1) * size)
+
+    def _backfilled(self) -> int:
+        """How far checkpoints may have written into the database file."""
+        said = self._reader.live.read(f"{self._reader.path}-shm", wal.CHECKPOINT_BYTES, wal.CHECKPOINT_AT)
+        return wal.backfilled(said)
+
+    def _frame_pages(self) -> array[int]:
+        """The page number of every frame, in order; 4 bytes a frame."""
+        name, read, numbers = f"{self._reader.path}-shm", self._reader.live.read, array("I")
+        for offset, size in wal.frame_spans(self.index.max_frame):
+            numbers.frombytes(read(name, size, offset))
+        return numbers
+
+
+def _within(pages: dict[int, int], inside: range) -> list[int]:
+    """The keys in a range, whichever of the two is shorter being walked."""
+    if len(pages) < len(inside):
+        return [page for page in pages if page in inside]
+    return [page for page in inside if page in pages]

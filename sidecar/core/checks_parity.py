@@ -1,0 +1,72 @@
+"""The check `parity`: was the restored copy, page by page, what production held at that position?
+
+Not having been compared does not block `/ready`, which rests on the drill then, and warns; whoever migrates asks for more (`demanded`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sidecar.core.case import Case, clock_set_back, seconds, spelled
+from sidecar.core.checks_content import worth_waiting
+from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.model import Drill
+from sidecar.core.parity import ParityResult
+
+NAME = "parity"
+OFF_HINT = "`policy.parity: false` in sidecar.yml leaves this check out"
+
+
+def parity(case: Case) -> Finding | None:
+    """Asked only where the policy wants it."""
+    if not case.policy.parity:
+        return None
+    evidence = case.evidence
+    compared, last = evidence.last_compared, evidence.last_drill
+    why = (
+        last.parity
+        if last is not None and last.parity is not None and last.parity.result is ParityResult.INCONCLUSIVE
+        else None
+    )
+    if compared is None or compared.parity is None:
+        if why is not None:
+            return Finding(NAME, Status.WARN, f"not compared: {why.message}", Reason.NOT_COMPARED, why.hint or OFF_HINT)
+        return Finding(
+            NAME, Status.UNKNOWN, "no restored copy has been compared with production yet", Reason.NOT_COMPARED,
+            OFF_HINT, worth_waiting(evidence),
+        )  # fmt: skip
+    found = compared.parity
+    if found.result is ParityResult.DIFFERENT:
+        return Finding(
+            NAME, Status.FAIL, found.message, Reason.PAGES_DIFFER, found.hint, False, found.ratio, 1.0, "ratio"
+        )
+    ahead = clock_set_back(NAME, Reason.NOT_COMPARED, "the last comparison", compared.finished_at, case.now)
+    if ahead is not None:
+        return ahead
+    age = case.now - compared.finished_at
+    if age > case.policy.parity_max_age:
+        since = f"; since then: {why.message}" if why is not None else ""
+        return Finding(
+            NAME, Status.WARN, f"last compared {spelled(seconds(age))} ago{since}", Reason.NOT_COMPARED,
+            (why.hint if why is not None else "") or OFF_HINT,
+        )  # fmt: skip
+    return Finding(NAME, Status.PASS, found.message, observed=found.ratio, limit=None, unit="ratio")
+
+
+def of_this_comparison(finding: Finding, newest: Drill | None) -> Finding:
+    """The finding for whoever asked for a drill just now: an older comparison does not stand for one that found nothing out."""
+    made = newest.parity if newest is not None else None
+    if (
+        finding.name != NAME
+        or finding.status is Status.FAIL
+        or made is None
+        or made.result is not ParityResult.INCONCLUSIVE
+    ):
+        return finding
+    return Finding(NAME, Status.WARN, f"not compared: {made.message}", Reason.NOT_COMPARED, made.hint or OFF_HINT)
+
+
+def demanded(finding: Finding, newest: Drill | None) -> Finding:
+    """The same for whoever is about to migrate: a warning blocks."""
+    found = of_this_comparison(finding, newest)
+    return replace(found, status=Status.UNKNOWN, retryable=True) if found.status is Status.WARN else found

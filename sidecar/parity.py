@@ -1,0 +1,171 @@
+"""Compares a restored copy with production, page by page, while production goes on writing and nobody is paused.
+
+Production is read before the restore, into fingerprints, and as of a position that is then restored: so what happens during the restore does
+not matter. A page that differs all the same is excused only where Litestream's own lists say that it changed meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sidecar.core.changes import Bounds, Changes
+from sidecar.core.errors import SidecarError, Unreadable
+from sidecar.core.model import Database, Position
+from sidecar.core.parity import Parity, ParityResult, inconclusive
+from sidecar.core.parity_judging import Judged, conclude, judge
+from sidecar.core.ports_pages import Fingerprints, LivePages, LocalChanges, PageKeeper, PageReader
+from sidecar.core.wal import WAL_HEADER_BYTES
+from sidecar.parity_reading import Around, NotComparable, PageReading
+
+DIFFERING_MAX = 200_000  # pages whose difference is looked into; of another database all differ
+LISTS_S = 5.0  # a reading is judged once Litestream has captured past it
+LISTS_POLL_S = 0.1
+CONFIRMED_MAX = 64
+NAMED_MAX = 5  # page numbers in a sentence
+
+log = logging.getLogger("sidecar.parity")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparer:
+    """What comparing needs of the world; safe to share between threads."""
+
+    pages: LivePages
+    changes: Callable[[Database], LocalChanges]
+    fingerprints: Callable[[Path, int], AbstractContextManager[Fingerprints]]
+    keeper: PageKeeper
+
+    @contextmanager
+    def begun(self, database: Database, room: Path, around: Around) -> Iterator[Comparison]:
+        """Production, read; what that needs lies in `room` and goes with the block. Raises Stopped, Overdue."""
+        comparison = Comparison(self, database, around)
+        with contextlib.ExitStack() as opened:
+            try:
+                with self.pages.opened(database.path) as reader:
+                    with reader.snapshot() as first:
+                        page_size = first.index.page_size
+                    prints = opened.enter_context(self.fingerprints(room, page_size))
+                    comparison.read(reader, prints)
+            except (NotComparable, Unreadable, OSError) as error:
+                comparison.obstacle = _obstacle(error)
+            yield comparison
+
+
+class Comparison:
+    """One comparison under way, for one thread."""
+
+    def __init__(self, house: Comparer, database: Database, around: Around) -> None:
+        self._house, self._database, self._around = house, database, around
+        self._log = house.changes(database)
+        self._read: tuple[Fingerprints, PageReading] | None = None
+        self.obstacle: Parity | None = None
+
+    @property
+    def target(self) -> Position | None:
+        """The position that is to be restored, where production could be read as of one."""
+        return self._read[1].target if self._read is not None and self.obstacle is None else None
+
+    def read(self, reader: PageReader, prints: Fingerprints) -> None:
+        """Production, whole. Raises NotComparable, Unreadable, Stopped, Overdue, OSError."""
+        self._read = prints, PageReading(prints, self._log, self._around)
+        self._read[1].read(reader)
+
+    def gather(self) -> None:
+        """While something else takes its time: lists of changes do not stay for ever."""
+        self._log.gather()
+
+    def conclude(self, copy: Path, position: Position, page_size: int, drill_id: str) -> Parity:
+        """What the comparison says of the copy restored to `position`. Raises Stopped, Overdue, OSError."""
+        if self.obstacle is not None or self._read is None:
+            return self.obstacle or inconclusive("production was not read")
+        prints, reading = self._read
+        if page_size != prints.page_size:
+            return inconclusive(
+                f"production has pages of {prints.page_size} bytes, the copy of {page_size}", "see the check `identity`"
+            )
+        pages = copy.stat().st_size // page_size
+        differing, many = self._differing(prints, copy, pages)
+        judged = self._judged(reading, differing, position)
+        if many > DIFFERING_MAX and not judged.unexplained:
+            judged = replace(judged, unknown=judged.unknown + many - DIFFERING_MAX)
+        found = conclude(pages, many, judged)
+        return found if found.result is not ParityResult.DIFFERENT else self._confirmed(found, judged, copy, drill_id)
+
+    def _differing(self, prints: Fingerprints, copy: Path, pages: int) -> tuple[dict[int, set[int]], int]:
+        """Differing pages by reading, those past the copy's end that production had among them; and how many of the copy's differ."""
+        found: dict[int, set[int]] = {}
+        many = 0
+        for page, number in prints.differing(copy):
+            many += 1
+            if many <= DIFFERING_MAX:
+                found.setdefault(number, set()).add(page)
+            self._around.pause(0)
+        past = 0
+        for first, numbers in prints.all_readings(pages + 1):
+            for place, number in enumerate(numbers):
+                past += 1
+                if number and past <= DIFFERING_MAX:
+                    found.setdefault(number, set()).add(first + place)
+        return found, many
+
+    def _judged(self, reading: PageReading, differing: dict[int, set[int]], position: Position) -> Judged:
+        """Judge them, once Litestream has captured past everything that was read."""
+        clock = self._around.clock
+        ends_s = clock.monotonic() + (LISTS_S if differing else 0)
+        while True:
+            changes = self._log.gather(since=position)
+            judged = judge(differing, reading.read_at(changes), changes, _stands_at(position, changes))
+            if not judged.unknown or clock.monotonic() >= ends_s:
+                return judged
+            self._around.pause(LISTS_POLL_S)
+
+    def _confirmed(self, found: Parity, judged: Judged, copy: Path, drill_id: str) -> Parity:
+        """Look at production once more before saying so, name what the pages belong to, and keep both versions of the first ones."""
+        keeper, pages = self._house.keeper, judged.unexplained[:CONFIRMED_MAX]
+        now: dict[int, bytes | None] = {}
+        try:
+            with self._house.pages.opened(self._database.path) as reader, reader.snapshot() as snapshot:
+                now = dict(snapshot.older(pages, snapshot.index.max_frame))
+        except (Unreadable, OSError) as error:
+            log.warning("%s: a second look: %s", self._database.name, _obstacle(error).message)
+        same = {page for page in pages if (held := now.get(page)) is not None and keeper.is_in(copy, page, held)}
+        if len(same) == len(pages):
+            return inconclusive(
+                f"{len(judged.unexplained)} pages differed when production was read, and are the same now",
+                "look at the next comparison; if it happens again, report it",
+            )
+        kept = keeper.keep(
+            drill_id, copy, {page: held for page, held in now.items() if page not in same and held is not None}
+        )
+        around = self._around
+        owners = keeper.owners(copy, judged.unexplained, timeout_s=around.left_s(), stop=around.stop)
+        shown = ", ".join(str(page) for page in found.different[:NAMED_MAX])
+        more = ", …" if found.differing > NAMED_MAX else ""
+        belongs = f" ({', '.join(owners)})" if owners else ""
+        return replace(found, owners=owners, kept=kept, message=f"{found.message}: {shown}{more}{belongs}")
+
+
+def _stands_at(position: Position, changes: Changes) -> Bounds:
+    """Where the copy stands. Litestream 0.3 names where its last segment begins, and restores the WAL index to its end."""
+    if not position.generation:
+        return Bounds.at(position)
+    begin = replace(position, offset=max(position.offset, WAL_HEADER_BYTES))
+    same = [
+        each
+        for each in changes.all
+        if (each.upto.generation, each.after.index) == (position.generation, position.index)
+    ]
+    return Bounds(begin, same[-1].upto if same else begin)
+
+
+def _obstacle(error: SidecarError | OSError) -> Parity:
+    if isinstance(error, SidecarError):
+        return inconclusive(f"production could not be read page by page: {error.message}", error.hint)
+    return inconclusive(
+        f"production could not be read page by page: {error.strerror or error}", "check the sidecar's log"
+    )

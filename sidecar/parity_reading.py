@@ -1,0 +1,195 @@
+"""Reads production page by page for a comparison, in read transactions of a second at most, and settles on a position to restore.
+
+What was read is either exact, as of the position that Litestream has just captured, or it is known in which read transaction it was read, and
+Litestream's own lists say which pages may have changed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+
+from sidecar.core.changes import Bounds, Change, Changes
+from sidecar.core.errors import SidecarError, Stopped
+from sidecar.core.model import Position, WalIndex
+from sidecar.core.ports import Clock, Progress
+from sidecar.core.ports_pages import Fingerprints, LocalChanges, PageReader, Snapshot
+
+PIECE_S = 1.0  # how long one read transaction on production lasts; its WAL cannot be begun anew meanwhile
+REST_S = 0.02  # between two of them: whoever waits to checkpoint comes first
+PIECES_AGAIN_MAX = 50
+SETTLE_S = 6.0  # Litestream captures once a second
+CAPTURE_POLL_S = 0.05
+AGAIN_MAX = 200_000  # pages read a second time: 10 MB of numbers, and some seconds
+GOOD = 0.001  # share of pages that may be left for excuses; another pass would bring little
+
+
+class NotComparable(SidecarError):
+    """Why nothing can be said; never a statement about the backup."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a reading needs of the world, and when it has to end."""
+
+    clock: Clock
+    left_s: Callable[[], float]
+    stop: Event
+    progress: Progress
+
+    def pause(self, seconds: float) -> None:
+        """Raises Stopped."""
+        if self.stop.wait(seconds):
+            raise Stopped("told to stop")
+
+
+class PageReading:
+    """Production, read into fingerprints. For one thread.
+
+    `target` is the position as of which it was read, where there is one; `read_at` says where in history each reading stands.
+    """
+
+    def __init__(self, prints: Fingerprints, changes: LocalChanges, around: Around) -> None:
+        self._prints, self._log, self._around = prints, changes, around
+        self._readings: dict[int, WalIndex | Position] = {}
+        self.target: Position | None = None
+
+    def read(self, reader: PageReader) -> None:
+        """All of it, and once more what changed around one position. Raises NotComparable, Unreadable, Stopped, Overdue, OSError."""
+        before, clock = reader.file_id(), self._around.clock
+        self._log.gather()
+        self._read_all(reader)
+        ends_s = clock.monotonic() + SETTLE_S
+        while True:
+            left, seen = self._settle(reader)
+            if (left is not None and left <= self._prints.page_count * GOOD) or clock.monotonic() > ends_s:
+                break
+            self._await_capture(seen, ends_s)
+        if reader.file_id() != before:
+            raise NotComparable("another file came to the database's path meanwhile", "see the check `identity`")
+
+    def read_at(self, changes: Changes) -> dict[int, Bounds | None]:
+        """Where each reading stands, None where Litestream has not captured so far, or its file is gone. 0: pages that nobody read."""
+        found: dict[int, Bounds | None] = {
+            number: changes.bounds(what) if isinstance(what, WalIndex) else Bounds.at(what)
+            for number, what in self._readings.items()
+        }
+        known = [each for each in found.values() if each is not None]
+        # A page that was not read at all did not exist at the first reading.
+        first = min(known, key=lambda each: (each.lo.index, each.lo.offset), default=None)
+        found[0] = first if len(known) == len(found) else None
+        return found
+
+    def _read_all(self, reader: PageReader) -> None:
+        first, again = 1, 0
+        while True:
+            with reader.snapshot() as snapshot:
+                following = self._piece(snapshot, first)
+                intact, page_count = snapshot.intact(), snapshot.page_count
+            self._log.gather()
+            if intact:
+                first = following
+            else:
+                again += 1
+            if first > page_count:
+                return
+            if again > PIECES_AGAIN_MAX:
+                raise NotComparable("its WAL is begun anew all the time", "find out what checkpoints without a pause")
+            self._around.left_s()
+            self._around.pause(REST_S)
+
+    def _piece(self, snapshot: Snapshot, first: int) -> int:
+        """Fingerprints from one read transaction; the page after the last one read."""
+        size, around = self._prints.page_size, self._around
+        if snapshot.index.page_size != size:
+            raise NotComparable("its page size changed meanwhile", "compare again")
+        reading, ends_s = self._note(snapshot.index), around.clock.monotonic() + PIECE_S
+        following = first
+        for at, data in snapshot.pages(first, max(snapshot.page_count - first + 1, 0)):
+            self._prints.put(at, data, reading)
+            following = at + len(data) // size
+            around.progress("parity", following - 1, snapshot.page_count)
+            around.pause(0)
+            if around.clock.monotonic() > ends_s:
+                break
+        return following
+
+    def _note(self, what: WalIndex | Position) -> int:
+        number = len(self._readings) + 1
+        self._readings[number] = what
+        return number
+
+    def _settle(self, reader: PageReader) -> tuple[int | None, Position | None]:
+        """Choose the newest position that Litestream has captured, and read as of it what changed around it.
+
+        How many pages are left that are not known as of it (None: it cannot be read any more), and the position.
+        """
+        with reader.snapshot() as snapshot:
+            changes = self._log.gather()
+            newest = changes.newest
+            if newest is None:
+                return None, None
+            if (
+                not snapshot.index.salts
+            ):  # nothing was committed since the app opened it: what Litestream has is all there is
+                self.target = newest.upto
+                return 0, newest.upto
+            same_wal = newest.salts == snapshot.index.salts and newest.page_size == self._prints.page_size
+            if not same_wal or newest.limit_frame() > snapshot.index.max_frame:
+                return None, newest.upto
+            left = self._read_again(snapshot, newest, self._changed_around(snapshot, newest, changes))
+            if not snapshot.intact():
+                return None, newest.upto
+        self.target = newest.upto
+        return left, newest.upto
+
+    def _read_again(self, snapshot: Snapshot, newest: Change, pages: set[int]) -> int:
+        """Some pages as of the newest position; how many could not be read so."""
+        if len(pages) > AGAIN_MAX:
+            return len(pages)
+        left, clock = len(pages), self._around.clock
+        reading, ends_s = self._note(newest.upto), clock.monotonic() + PIECE_S
+        for page, data in snapshot.older(pages, newest.limit_frame()):
+            if data is not None:
+                self._prints.put(page, memoryview(data), reading)
+                left -= 1
+            if clock.monotonic() > ends_s:
+                break
+        return left
+
+    def _changed_around(self, snapshot: Snapshot, newest: Change, changes: Changes) -> set[int]:
+        """Pages that may not be, at the newest position, as they were read."""
+        count = newest.page_count or snapshot.page_count
+        found = set(range(self._prints.page_count + 1, count + 1))
+        limit, at = newest.limit_frame(), Bounds.at(newest.upto)
+        for number, what in self._readings.items():
+            if isinstance(what, WalIndex) and what.salts == newest.salts:
+                found |= snapshot.written(min(what.max_frame, limit), max(what.max_frame, limit))
+                continue
+            bounds = changes.bounds(what) if isinstance(what, WalIndex) else Bounds.at(what)
+            between = changes.between(bounds, at) if bounds is not None else None
+            if between is None or any(each.pages is None for each in between):
+                found |= self._pages_of(number)
+            else:
+                for each in between:
+                    found.update(each.pages or ())
+            if len(found) > AGAIN_MAX:
+                break
+        return {page for page in found if page <= count}
+
+    def _pages_of(self, number: int) -> set[int]:
+        """The pages whose newest reading this is, as far as they are few enough to be read again."""
+        found: set[int] = set()
+        for first, readings in self._prints.all_readings():
+            found.update(first + place for place, each in enumerate(readings) if each == number)
+            if len(found) > AGAIN_MAX:
+                break
+        return found
+
+    def _await_capture(self, seen: Position | None, ends_s: float) -> None:
+        while self._around.clock.monotonic() < ends_s:
+            self._around.pause(CAPTURE_POLL_S)
+            newest = self._log.gather().newest
+            if newest is not None and newest.upto != seen:
+                return
