@@ -122,7 +122,8 @@ class Snapshot:
     def older(self, wanted: Collection[int], frame: int) -> Iterator[tuple[int, bytes | None]]:
         """Some pages as of an older frame of this WAL, the last of a transaction; None where that cannot be told any more.
 
-        A page without a frame so old stands in the database file, unless a checkpoint has written a later version over it. Raises OSError.
+        A page without a frame so old stands in the database file, unless a checkpoint has written a later version over it. It ends early
+        where the WAL is begun anew meanwhile: SQLite says so in the index before it writes a frame (wal.c, `walRestartHdr`). Raises OSError.
         """
         size, numbers = self.index.page_size, self._numbers
         pages = frozenset(wanted)
@@ -137,6 +138,8 @@ class Snapshot:
             batch = ordered[start : start + step]
             found = [self._frame(frames[page]) if page in frames else self._stored(page) for page in batch]
             written = self._backfilled() if any(page in later for page in batch) else 0
+            if not self.intact():
+                return  # the WAL is being begun anew over what was just read
             for page, data in zip(batch, found, strict=True):
                 yield page, None if len(data) < size or later.get(page, written + 1) <= written else data
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.stage import Stage, stage
+from tests.e2e.stage import Stage, pause, stage
 from tests.faces.commands import Ran, run
 from tests.faces.deploys import GOOD, check, fill, migration, read, rows
 from tests.litestreams import Writer, binary_of, until
@@ -122,8 +124,30 @@ def test_a_killed_daemon_is_not_waited_for(running: Stage) -> None:
     assert gate(running).code == 0
 
 
+def hang(running: Stage) -> None:
+    """Stop the daemon, and not in the middle of writing: then its lock would be what is in the way."""
+    with contextlib.closing(sqlite3.connect(running.sidecar.state_dir / "evidence.db", timeout=0)) as evidence:
+        while True:
+            os.kill(running.sidecar.pid, signal.SIGSTOP)
+            with contextlib.suppress(sqlite3.OperationalError):
+                evidence.execute("begin exclusive")
+                evidence.rollback()
+                return
+            os.kill(running.sidecar.pid, signal.SIGCONT)
+            pause(0.05)
+
+
+def test_a_daemon_that_hangs_in_the_middle_of_writing_is_named(running: Stage) -> None:
+    with contextlib.closing(sqlite3.connect(running.sidecar.state_dir / "evidence.db", timeout=10)) as evidence:
+        evidence.execute("begin exclusive")
+        ran = run("history", "app", *files(running))
+    assert ran.code == 2
+    assert "evidence.db stays locked: a process holds it in the middle of writing" in ran.err
+    assert "try: find out who (`fuser -v " in ran.err
+
+
 def test_a_daemon_that_hangs_is_said_and_done_without(running: Stage) -> None:
-    os.kill(running.sidecar.pid, signal.SIGSTOP)
+    hang(running)
     try:
         ran = gate(running)
     finally:

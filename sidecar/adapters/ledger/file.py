@@ -102,6 +102,11 @@ class EvidenceFile:
             complaint = next(iter(self._db.execute("pragma quick_check(1)")))[0]
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise DamagedError(str(error)) from error
+        except apsw.BusyError:
+            raise EnvironmentProblem(
+                f"{self.path} stays locked: a process holds it in the middle of writing, which takes milliseconds",
+                f"find out who (`fuser -v {self.path}`); a daemon that hangs is to be restarted, or name another --state-dir",
+            ) from None
         except apsw.Error as error:
             raise EnvironmentProblem(
                 f"{self.path} cannot be used: {error}", "check the room, owner and mode of the state directory"
