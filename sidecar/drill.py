@@ -20,7 +20,7 @@ from uuid import uuid4
 from sidecar.core.case import room_for
 from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
 from sidecar.core.finding import Reason
-from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
+from sidecar.core.litestream_errors import MISSING, NEW_SNAPSHOT_HINT
 from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome, Position
 from sidecar.core.parity import ParityResult, inconclusive
 from sidecar.core.policy import Policy
@@ -35,7 +35,6 @@ AIM_S = 15.0  # what production was read as of is in the replica a second later,
 AIM_PAUSES_S = (0.2, 0.3, 0.5, 1.0)  # ten LISTs each time
 COMPRESSION_MAX = 4  # how many times larger than its backup files a database is taken to be when its size is not known
 
-MISSING = frozenset({"no_backup", "file_missing"})
 
 log = logging.getLogger("sidecar.drill")
 

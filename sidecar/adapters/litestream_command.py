@@ -23,7 +23,7 @@ import yaml
 
 from sidecar.adapters import process
 from sidecar.core.errors import EnvironmentProblem, LitestreamError, Overdue
-from sidecar.core.litestream_errors import UnknownFailure, explain, reports_error
+from sidecar.core.litestream_errors import MISSING, UnknownFailure, explain, reports_error
 from sidecar.core.model import Database, Replica
 from sidecar.core.redact import is_secret_key
 
@@ -32,7 +32,6 @@ PROBE_AFTER_S = (1.0, 2.0)  # refused at both instants: no server there, and non
 LISTING_BYTES_MAX = 32 * 1024 * 1024  # a month of 30-second files is about 20 MB of JSON
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 LEFTOVERS = ("-wal", "-shm", "-journal", "-txid")
-MISSING = frozenset({"file_missing", "no_backup"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
-from sidecar.adapters.litestream_command import MISSING, Ask, Runner, clear, raced_or, tidy
+from sidecar.adapters.litestream_command import Ask, Runner, clear, raced_or, tidy
 from sidecar.core.errors import LitestreamError
 from sidecar.core.listing import SNAPSHOT_LEVEL, chain
-from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT, UnknownFailure, explain
+from sidecar.core.litestream_errors import MISSING, NEW_SNAPSHOT_HINT, UnknownFailure, explain
 from sidecar.core.model import Database, Position, ReplicaFile
 from sidecar.core.ports import Plan, Progress
 from sidecar.core.wal import WAL_HEADER_BYTES

@@ -15,9 +15,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
-from sidecar.adapters.litestream_command import MISSING, Ask, Runner, clear, raced_or, tidy
+from sidecar.adapters.litestream_command import Ask, Runner, clear, raced_or, tidy
 from sidecar.core.errors import LitestreamError
-from sidecar.core.litestream_errors import UnknownFailure
+from sidecar.core.litestream_errors import MISSING, UnknownFailure
 from sidecar.core.model import Database, Position, ReplicaFile
 from sidecar.core.ports import Plan, Progress
 

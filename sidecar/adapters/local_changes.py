@@ -33,12 +33,13 @@ class LocalChanges:
     def gather(self, since: Position | None = None) -> Changes:
         """Everything gathered so far; first read what is new. `since`: how far back to begin, by default at the newest."""
         level0 = self._meta / "ltx" / "0"
+        growing: Position | None = None
         with suppress(OSError):
             if level0.is_dir():
                 self._gather_files(level0, since)
             else:
-                self._gather_shadow(since)
-        return Changes(tuple(self._found[key] for key in sorted(self._found)))
+                growing = self._gather_shadow(since)
+        return Changes(tuple(self._found[key] for key in sorted(self._found)), growing)
 
     def _gather_files(self, folder: Path, since: Position | None) -> None:
         named = ((ltx.parse_name(name), name) for name in os.listdir(folder))  # noqa: PTH208 - costs half as much
@@ -68,20 +69,27 @@ class LocalChanges:
             pages=self._within_limit(pages),
         )  # fmt: skip
 
-    def _gather_shadow(self, since: Position | None) -> None:
+    def _gather_shadow(self, since: Position | None) -> Position | None:
+        """How far the file that Litestream appends to was read."""
         generation = (self._meta / "generation").read_text(errors="replace").strip()
         folder = self._meta / "generations" / generation / "wal"
         indexes = sorted(index for name in os.listdir(folder) if (index := wal.parse_shadow_name(name)) is not None)  # noqa: PTH208
         begin = max((key[1] for key in self._found if key[0] == generation), default=indexes[-1] if indexes else 0)
         if since is not None and since.generation == generation:
             begin = min(begin, since.index)
+        growing: Position | None = None
         for index in indexes:
             if index >= begin:
                 with suppress(FileNotFoundError, ValueError):
-                    self._shadow(folder / f"{index:08x}.wal", generation, index, ended=index < indexes[-1])
+                    growing = None
+                    growing = self._shadow(folder / f"{index:08x}.wal", generation, index, ended=index < indexes[-1])
+        return growing
 
-    def _shadow(self, path: Path, generation: str, index: int, *, ended: bool) -> None:
-        """The transactions of one shadow WAL file that were not known yet; at its end the next index's state begins."""
+    def _shadow(self, path: Path, generation: str, index: int, *, ended: bool) -> Position | None:
+        """The transactions of one shadow WAL file that were not known yet; at its end the next index's state begins.
+
+        How far it was read.
+        """
         known = [
             each for each in self._found.values() if (each.upto.generation, each.after.index) == (generation, index)
         ]
@@ -89,7 +97,7 @@ class LocalChanges:
         with path.open("rb", buffering=0) as file:
             header = wal.parse_wal_header(file.read(wal.WAL_HEADER_BYTES))
             if header is None:
-                return
+                return None
             frames = list(_frames(file.fileno(), start, header.page_size))
         commits = [number for number, (_, page_count) in enumerate(frames) if page_count]
         if commits:
@@ -108,6 +116,7 @@ class LocalChanges:
             following = Position(generation, index + 1, wal.WAL_HEADER_BYTES)
             key = (generation, index, last.wal_start)
             self._found[key] = replace(last, upto=following)
+        return Position(generation, index, max((each.wal_end for each in known), default=wal.WAL_HEADER_BYTES))
 
     def _within_limit(self, pages: array[int] | None) -> array[int] | None:
         if pages is None or len(pages) > self._listed_left:

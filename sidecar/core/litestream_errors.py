@@ -17,6 +17,8 @@ from sidecar.core.errors import LitestreamError
 from sidecar.core.redact import redact
 
 EXCERPT_CHARS_MAX = 300
+# Reasons that say a file is not there; it may only not be there yet.
+MISSING = frozenset({"file_missing", "no_backup"})
 # A restart alone brings a snapshot only where there is none (0.5 and 0.3, seen): a damaged one, or a gap behind one, stays.
 NEW_SNAPSHOT_HINT = (
     "give Litestream a new, empty path for this replica and restart it: it takes a snapshot there at once; "
