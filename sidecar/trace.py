@@ -34,8 +34,8 @@ class Curve:
 class LagTrace:
     """Called after every turn of the loop. Thread-safe."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers, self._lock = answers, Lock()
+    def __init__(self, answers: Answers, *, values_max: int = VALUES_MAX) -> None:
+        self._answers, self._lock, self._values_max = answers, Lock(), values_max
         self._read_at = -1e9
         self._times = array("d")  # when each slot began; all curves end at the same slot
         self._lags: dict[str, array[float]] = {}  # by path; shorter where the database came later
@@ -57,7 +57,7 @@ class LagTrace:
         fresh = began is None or not began <= now_s < began + SLOT_S  # also where the clock was set back
         if fresh:
             self._times.append(now_s)
-        keep = min(SLOTS_MAX, VALUES_MAX // max(len(lags), 1))
+        keep = min(SLOTS_MAX, self._values_max // max(len(lags), 1))
         for path in [path for path in self._lags if path not in lags]:
             del self._lags[path]
         for path, lag in lags.items():

@@ -61,8 +61,10 @@ class MemoryLedger:
 
     evidence: dict[str, Evidence] = field(default_factory=dict)
     drills: list[tuple[str, str, Drill]] = field(default_factory=list)  # (path, name, drill)
+    reads: int = 0
 
     def snapshot(self) -> Mapping[str, Evidence]:
+        self.reads += 1
         return dict(self.evidence)
 
     def history(self, path: str | None, limit: int) -> Sequence[tuple[str, Drill]]:

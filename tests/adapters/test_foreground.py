@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,7 +149,6 @@ def test_a_deploys_command_gets_what_is_sent_to_us_and_is_waited_for(how: signal
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
     process.send_signal(how)
     out, _ = process.communicate(timeout=10)
     assert out == f"got {word}\ncode {code} stop True\n"

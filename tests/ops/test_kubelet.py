@@ -71,14 +71,13 @@ def test_the_cluster_is_configured_in_what_its_parts_read() -> None:
     assert config.ADDRESS in (HERE / "inside").read_text()
 
 
-def test_each_claim_gets_a_volume_that_is_large_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "ETC", tmp_path)
+def test_each_claim_gets_a_volume_that_is_large_enough(tmp_path: Path) -> None:
     workload = one(rendered(K8S / scenes.OVERLAY), "StatefulSet")
     claims = {f"{each['metadata']['name']}-{kube.POD}": each for each in workload["spec"]["volumeClaimTemplates"]}
     text = inspect.getsource(scenes.it_is_rolled_out)
     for name, claim in claims.items():
         assert f'"{name}"' in text
-        volume = yaml.safe_load(config.volume(name, 1))
+        volume = yaml.safe_load(config.volume(name, 1, below=tmp_path))
         assert volume["spec"]["claimRef"]["name"] == name
         asked, there = claim["spec"]["resources"]["requests"]["storage"], volume["spec"]["capacity"]["storage"]
         assert size(f"{asked}B") <= size(f"{there}B")

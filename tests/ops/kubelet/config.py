@@ -82,8 +82,8 @@ def write() -> None:
         (ETC / name).write_text(text.lstrip())
 
 
-def volume(claim: str, number: int) -> str:
+def volume(claim: str, number: int, *, below: Path = ETC) -> str:
     """A folder of its own for a claim, as a local volume."""
-    path = ETC / f"{claim}-{number}"
+    path = below / f"{claim}-{number}"
     path.mkdir()
     return VOLUME.format(name=path.name, claim=claim, path=path, node=NODE)
