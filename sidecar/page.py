@@ -13,9 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 from sidecar.core.decision import Word
+from sidecar.core.finding import Reason
 from sidecar.core.model import Drill
+from sidecar.core.parity import ParityResult
 from sidecar.core.people import bytes_for_people, seconds_for_people
-from sidecar.page_cards import BAD, GOOD, TONES, address, badge, card, row
+from sidecar.page_cards import BAD, GOOD, TONES, address, badge, card, proven, row
 from sidecar.page_facts import Facts
 from sidecar.page_html import Html, exactly, joined, name_of, spoken, tag, text, when
 
@@ -193,12 +195,15 @@ def _drill(name: str, drill: Drill, facts: Facts, now: datetime) -> Html:
     if drill.size_bytes is not None:
         took.append(bytes_for_people(drill.size_bytes))
     took.append(f"{drill.check.value}_check" if drill.check.value == "quick" else "integrity_check")
-    if drill.parity is not None and drill.parity.pages:
-        took.append(f"{drill.parity.proven} of {drill.parity.pages} pages proven")
-    told = joined(
-        tag("p", tag("code", drill.reason or "?"), " ", spoken(drill.message), class_="says"),
-        tag("p", tag("b", "try"), " ", spoken(drill.hint), class_="hint") if drill.hint else None,
-    )
+    parity = drill.parity
+    if parity is not None:
+        took.append(proven(parity))
+    told: Html | None = None
+    if drill.reason is not None:
+        told = _told(drill.reason, drill.message, drill.hint)
+    elif parity is not None and parity.result is ParityResult.INCONCLUSIVE:
+        told = _told(Reason.NOT_COMPARED.value, parity.message, parity.hint)
+    kept = parity.kept if parity is not None else None
     return tag(
         "li",
         tag(
@@ -208,9 +213,18 @@ def _drill(name: str, drill: Drill, facts: Facts, now: datetime) -> Html:
             when(drill.finished_at, now),
         ),
         tag("p", " · ".join(took), class_="stages"),
-        told if drill.reason is not None else None,
+        told,
+        tag("p", "both versions of the first of them: ", tag("code", name_of(kept, 1000)), class_="says") if kept else None,
         data_key=exactly(drill.id),
     )  # fmt: skip
+
+
+def _told(reason: str, message: str, hint: str) -> Html:
+    """What was found, and the way out."""
+    return joined(
+        tag("p", tag("code", reason), " ", spoken(message), class_="says"),
+        tag("p", tag("b", "try"), " ", spoken(hint), class_="hint") if hint else None,
+    )
 
 
 def _decisions(facts: Facts) -> Html | None:

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from sidecar.core.finding import Finding, Status
 from sidecar.core.model import Drill, Outcome
-from sidecar.core.people import bytes_for_people, seconds_for_people
+from sidecar.core.parity import Parity, ParityResult
+from sidecar.core.people import bytes_for_people, seconds_for_people, share_for_people
 from sidecar.core.receipt import Kept
 from sidecar.core.verdict import Verdict, lag_seconds
 from sidecar.page_facts import Subject
@@ -93,22 +94,45 @@ def figures(subject: Subject) -> Html:
     """What a person asks for first, as a list of terms."""
     verdict, policy = subject.verdict, subject.policy
     known, now = verdict.evidence, verdict.now
-    proved, listing, content, live = known.last_passed, known.listing, known.content, known.live
+    proved, listing, content = known.last_passed, known.listing, known.content
     lag = lag_seconds(known, now)
+    live = known.live if known.live is not None and known.live.file_id is not None else None
     pairs: list[tuple[str, Html]] = [
         ("Lag", text(f"{seconds_for_people(lag)} (limit {seconds_for_people(policy.max_lag.total_seconds())})")
          if lag is not None else text("not known")),
         ("Last proof", joined(when(proved.finished_at, now), f" ({proved.check.value} check)")
          if proved is not None else text("never")),
+        ("Compared", _compared(subject)),
         ("Time to restore", text(_restore(proved)) if proved is not None else text("not known")),
-        ("Database", text(f"{bytes_for_people(live.size_bytes)}, WAL {bytes_for_people(live.wal_bytes)}")
-         if live is not None and live.file_id is not None else text("not there")),
+        ("Database", text(bytes_for_people(live.size_bytes) if live is not None else "not there")),
+        ("WAL", text(bytes_for_people(live.wal_bytes) if live is not None else "not there")),
         ("Newest snapshot", when(listing.snapshot_at, now)
          if listing is not None and listing.snapshot_at is not None else text("none seen")),
         ("Schema", joined(tag("bdi", text(content.schema_version.value, 100)), " (", tag("bdi", content.schema_version.source), ")")
          if content is not None and content.schema_version is not None else text("not known")),
     ]  # fmt: skip
     return tag("dl", *(tag("div", tag("dt", term), tag("dd", value)) for term, value in pairs), class_="figures")
+
+
+def proven(parity: Parity) -> str:
+    """What a comparison says of the copy's pages, in a few words."""
+    if parity.result is ParityResult.DIFFERENT:
+        return f"{parity.differing} of {parity.pages} pages differ"
+    if parity.result is ParityResult.INCONCLUSIVE:
+        return "not compared"
+    if parity.proven == parity.pages:
+        return f"all {parity.pages} pages proven"
+    return f"{share_for_people(parity.proven, parity.pages)} of {parity.pages} pages proven"
+
+
+def _compared(subject: Subject) -> Html:
+    """Of the last comparison that found out."""
+    compared, now = subject.verdict.evidence.last_compared, subject.verdict.now
+    if not subject.policy.parity:
+        return text("not asked for")
+    if compared is None or compared.parity is None:
+        return text("never")
+    return joined(proven(compared.parity), ", ", when(compared.finished_at, now))
 
 
 def _restore(drill: Drill) -> str:

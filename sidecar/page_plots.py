@@ -24,6 +24,7 @@ SCALE_ENDS = (
 )  # seconds
 DAY_S = 86400.0
 BARS_MIN = 6  # fewer are not drawn wider
+STAGES = ("restore", "check", "parity")  # plan takes milliseconds
 
 
 def lag_plot(curve: Curve | None, lag: float | None, limit: timedelta, now: datetime) -> Html:
@@ -88,7 +89,7 @@ def _line(run: Sequence[tuple[float, float]], top: float) -> Html:
 
 
 def drill_plot(drills: Sequence[Drill]) -> Html:
-    """What the drills took, oldest first: restore below, check on top. One that did not pass is a bar of its own colour."""
+    """What the drills took, oldest first: restore below, check and parity on top. One that did not pass is a bar of its own colour."""
     timed = [
         each for each in reversed(drills) if each.restore_seconds is not None or each.outcome is not Outcome.PASSED
     ]
@@ -99,25 +100,29 @@ def drill_plot(drills: Sequence[Drill]) -> Html:
     bad = len(timed) - len(passed)
     told = f"the last {len(timed)}" if len(timed) > 1 else "one"
     if passed:
-        newest = passed[-1]
-        told += (
-            f": restore {seconds_for_people(newest.restore_seconds)} and check {seconds_for_people(newest.check_seconds)}"
-            f" at the newest that passed, {seconds_for_people(max(map(_took, passed)))} for both at the slowest"
-        )
+        stages = [
+            f"{stage} {seconds_for_people(seconds)}" for stage, seconds in _stages(passed[-1]) if seconds is not None
+        ]
+        told += f": {' and '.join(filter(None, (', '.join(stages[:-1]), stages[-1])))}" if stages else ""
+        told += f" at the newest that passed, {seconds_for_people(max(map(_took, passed)))} in all at the slowest"
     told += f"; {bad} did not pass" if bad else "" if len(timed) == 1 else "; all passed"
     room = WIDTH / max(len(timed), BARS_MIN)
     bars = [
         _bar(each, WIDTH - (len(timed) - number) * room, room * BAR_SHARE, top) for number, each in enumerate(timed)
     ]
     oldest = f"{timed[0].finished_at:%d %b %H:%M}" if len(timed) >= BARS_MIN else ""
-    return _figure(
-        "Drills", told, joined(*bars), seconds_for_people(top), (oldest, "newest"),
-        Html('<span class="key restore">restore</span> <span class="key check">check</span>'),
-    )  # fmt: skip
+    drawn = [stage for stage in STAGES if any(dict(_stages(each))[stage] is not None for each in timed)]
+    key = joined(*(part for stage in drawn for part in (tag("span", stage, class_=f"key {stage}"), " ")))
+    return _figure("Drills", told, joined(*bars), seconds_for_people(top), (oldest, "newest"), key)
+
+
+def _stages(drill: Drill) -> tuple[tuple[str, float | None], ...]:
+    """What takes long, in the order in which it is drawn."""
+    return tuple(zip(STAGES, (drill.restore_seconds, drill.check_seconds, drill.parity_seconds), strict=True))
 
 
 def _took(drill: Drill) -> float:
-    return (drill.restore_seconds or 0.0) + (drill.check_seconds or 0.0)
+    return sum(seconds or 0.0 for _, seconds in _stages(drill))
 
 
 def _bar(drill: Drill, left: float, wide: float, top: float) -> Html:
@@ -129,9 +134,13 @@ def _bar(drill: Drill, left: float, wide: float, top: float) -> Html:
     about = f"{drill.finished_at:%Y-%m-%d %H:%M} UTC: {drill.outcome.value}"
     if drill.outcome is not Outcome.PASSED:
         return tag("g", tag("title", about), part(top, 0.0, f"bad {drill.outcome.value}"))
-    restore, check = drill.restore_seconds or 0.0, drill.check_seconds or 0.0
-    about += f", restore {seconds_for_people(restore)}, check {seconds_for_people(check)}"
-    return tag("g", tag("title", about), part(restore, 0.0, "restore"), part(check, restore, "check"))
+    parts, above = [], 0.0
+    for stage, seconds in _stages(drill):
+        if seconds is not None:
+            about += f", {stage} {seconds_for_people(seconds)}"
+            parts.append(part(seconds, above, stage))
+            above += seconds
+    return tag("g", tag("title", about), *parts)
 
 
 def _caption(what: str, told: str, more: Html | None = None) -> Html:

@@ -98,6 +98,12 @@ def panel(  # noqa: PLR0913 - a row of a table, its columns named
     return made
 
 
+def to_the_page(made: Json) -> Json:
+    """The same with decimals: 99.95 % is not 100 %."""
+    made["fieldConfig"]["defaults"]["decimals"] = 2
+    return made
+
+
 def table(made: Json, columns: dict[str, tuple[str, str]]) -> Json:
     """A table with one row a database: query letter to (heading, unit)."""
     made["transformations"] = [
@@ -119,34 +125,38 @@ PASSED, FINISHED = metric("drill_passed_timestamp_seconds"), metric("drill_finis
 BY_DB = "{{db}}"
 COLUMNS = {
     "A": ("ready", "bool_yes_no"), "B": ("lag", "s"), "C": ("proved", "s"), "D": ("time to restore", "s"),
-    "E": ("database", "bytes"), "F": ("replica", "bytes"), "G": ("snapshot", "s"),
+    "E": ("database", "bytes"), "F": ("replica", "bytes"), "G": ("snapshot", "s"), "H": ("proven", "percentunit"),
 }  # fmt: skip
 TABLE = (
     metric("ready"), metric("lag_seconds"), age(PASSED), metric("rto_seconds"),
     metric("database_bytes"), metric("replica_bytes"), age(metric("snapshot_timestamp_seconds")),
+    metric("pages_proven_ratio"),
 )  # fmt: skip
 
 ROWS: dict[str, list[Json]] = {
     "The fleet": [
-        panel("stat", 4, "Databases ready", "percentunit", "Share of databases that /ready says yes to.",
+        panel("stat", 3, "Databases ready", "percentunit", "Share of databases that /ready says yes to.",
               (fleet("ready:ratio"), "{{job}}"), alert="backup-not-ready", height=4,
               limits=steps((None, RED), (0.95, ORANGE), (1, GREEN))),
-        panel("stat", 4, "Proved within 24 h", "percentunit", "Share of databases restored and checked within a day; one never restored counts as not proved.",
+        panel("stat", 3, "Proved within 24 h", "percentunit", "Share of databases restored and checked within a day; one never restored counts as not proved.",
               (fleet("proven_24h:ratio"), "{{job}}"), alert="backup-not-verified", height=4,
               limits=steps((None, RED), (0.95, ORANGE), (1, GREEN))),
-        panel("stat", 4, "Oldest proof", "s", "Time since the drill of the database whose last passed drill is longest ago.",
+        panel("stat", 3, "Oldest proof", "s", "Time since the drill of the database whose last passed drill is longest ago.",
               (age(fleet("drill_passed_timestamp_seconds:min")), "{{job}}"), alert="backup-not-verified", height=4,
               limits=steps((None, GREEN), (43200, ORANGE), (86400, RED))),
+        to_the_page(panel("stat", 4, "Least proven", "percentunit", "Of the database of whose pages the fewest were proven to be what production held, at its last comparison.",
+                          (fleet("pages_proven_ratio:min"), "{{job}}"), alert="proof-weak", height=4,
+                          limits=steps((None, ORANGE), (0.999, GREEN)))),
         panel("stat", 4, "Worst lag", "s", "Age of the oldest commit that any replica may lack: what would be lost now.",
               (fleet("lag_seconds:max"), "{{job}}"), alert="replica-lagging", height=4,
               limits=steps((None, GREEN), (60, ORANGE), (120, RED))),
         panel("stat", 4, "Slowest restore", "s", "The longest measured time to restore: how long an outage would take at least.",
               (fleet("rto_seconds:max"), "{{job}}"), alert="restore-slow", height=4,
               limits=steps((None, GREEN), (300, ORANGE), (600, RED))),
-        panel("stat", 4, "Alerts firing", "none", "Alerts of this dashboard's rules that fire now.",
+        panel("stat", 3, "Alerts firing", "none", "Alerts of this dashboard's rules that fire now.",
               ('count(ALERTS{job=~"$job", alertstate="firing"}) or vector(0)', "alerts"), height=4,
               limits=steps((None, GREEN), (1, RED))),
-        table(panel("table", 14, "Databases", "none", "One row a database: ready, lag, time since it was last restored, time that takes, sizes, age of the newest snapshot.",
+        table(panel("table", 14, "Databases", "none", "One row a database: ready, lag, time since it was last restored, time that takes, sizes, age of the newest snapshot, share of pages proven to be what production held.",
                     *((f"max by (db) ({query})", letter) for letter, query in zip(COLUMNS, TABLE, strict=True)), height=8), COLUMNS),
         panel("state-timeline", 10, "Ready", "none", "When each database was ready.", (metric("ready"), BY_DB),
               alert="backup-not-ready", words=NO_YES, height=8, showValue="never"),
@@ -174,11 +184,13 @@ ROWS: dict[str, list[Json]] = {
               (metric("replica_files", ONE), "{{db}} level {{level}}"), alert="chain-gap"),
         panel("timeseries", 8, "Time to restore", "s", "Plan and restore of the last passed drill. The line is the alert's objective.",
               (metric("rto_seconds", ONE), BY_DB), alert="restore-slow", limits=steps((None, GREEN), (600, RED))),
-        panel("timeseries", 8, "Stages of the newest drill", "s", "Where a drill's time goes: plan, restore, check.",
+        panel("timeseries", 6, "Stages of the newest drill", "s", "Where a drill's time goes: plan, restore, check, and parity, in which production is read and the copy held against it.",
               (metric("drill_stage_seconds", ONE), "{{db}} {{stage}}")),
-        panel("timeseries", 8, "Drills by outcome", "none", "Drills that ended within the last hour. Inconclusive and aborted ones prove nothing either way.",
+        to_the_page(panel("timeseries", 6, "Pages proven", "percentunit", "Share of the restored copy's pages that the last comparison proved to be what production held. The line: from there on it stands for a check of production.",
+                          (metric("pages_proven_ratio", ONE), BY_DB), alert="pages-differ", limits=steps((None, ORANGE), (0.999, GREEN)))),
+        panel("timeseries", 6, "Drills by outcome", "none", "Drills that ended within the last hour. Inconclusive and aborted ones prove nothing either way.",
               (f"sum by (db, outcome) (increase({metric('drills_total', ONE)}[1h]))", "{{db}} {{outcome}}"), alert="drill-failed"),
-        panel("timeseries", 8, "Drills that did not pass", "none", "The same by reason, since the sidecar started.",
+        panel("timeseries", 6, "Drills that did not pass", "none", "The same by reason, since the sidecar started.",
               (f"sum by (db, reason) ({metric('drill_failures_total', ONE)})", "{{db}} {{reason}}"), alert="drill-failed"),
         panel("timeseries", 8, "Since a drill, a check of production", "s", "Time since a drill ended, however it went, and since production's own content was last checked.",
               (age(FINISHED), "{{db}} drill"), (age(metric("database_check_timestamp_seconds", ONE)), "{{db}} check"), alert="database-unchecked"),

@@ -54,7 +54,14 @@ def links_to(text: str, runbooks: str) -> str:
 def everything(runbooks: str) -> dict[str, str]:
     """All that is loaded somewhere, by file name, with links to this address. The files here stay as they are."""
     made = {"prometheusrule.yaml": prometheusrule(), "dashboard.json": dashboard()}
-    as_they_are = ("rules.yml", "rules_test.yml", "alertmanager.yml", "servicemonitor.yaml", "kustomization.yaml")
+    as_they_are = (
+        "rules.yml",
+        "rules_test.yml",
+        "rules_day_test.yml",
+        "alertmanager.yml",
+        "servicemonitor.yaml",
+        "kustomization.yaml",
+    )
     made |= {name: (HERE / name).read_text() for name in as_they_are}
     return {name: links_to(text, runbooks) for name, text in made.items()}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sidecar.core.finding import NOT_FOUND_OUT
-from sidecar.core.people import bytes_for_people, seconds_for_people, tame, tamed
+from sidecar.core.people import bytes_for_people, seconds_for_people, share_for_people, tame, tamed
 from sidecar.core.verdict import Document
 
 LABEL_WIDTH = 8
@@ -141,7 +140,7 @@ def _findings(document: Document) -> Iterable[Any]:
 
 
 def history_table(drills: Sequence[tuple[str, Document]]) -> str:
-    """Past drills, newest first: how the newest ended, one row each, and below them what those found that did not pass."""
+    """Past drills, newest first: how the newest ended, one row each, and below them what those found that did not pass or were not compared."""
     from rich import box  # noqa: PLC0415 - only where a person looks
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -165,11 +164,14 @@ def history_table(drills: Sequence[tuple[str, Document]]) -> str:
             seconds_for_people(drill["restore_seconds"]),
             *(seconds_for_people(drill["check_seconds"]) for _ in last), _proven(drill["parity"]),
         )  # fmt: skip
+        parity = drill["parity"]
+        if drill["outcome"] == "passed" and parity is not None and parity["result"] == "inconclusive":
+            found.setdefault((name, "not compared", parity["message"]), []).append(drill["finished_at"])
         if drill["outcome"] != "passed":
             what = f"{drill['reason']}: {drill['message']}" if drill["reason"] else drill["message"]
             found.setdefault((name, drill["outcome"], what), []).append(drill["finished_at"])
     below = [
-        Text.assemble((f"{name} {outcome}", _OUTCOMES[outcome]), f" {_times(times)}: {what}")
+        Text.assemble((f"{name} {outcome}", _OUTCOMES.get(outcome, "yellow")), f" {_times(times)}: {what}")
         for (name, outcome, what), times in found.items()
     ]
     return drawn(first, "", table, *(["", *below] if below else []))
@@ -177,12 +179,13 @@ def history_table(drills: Sequence[tuple[str, Document]]) -> str:
 
 def _proven(parity: Document | None) -> str:
     """How much of the copy was proved to be what production held."""
-    if parity is None or not parity["pages"]:
+    if parity is None:
         return "-"
-    if parity["result"] != "equal":
-        return str(parity["result"])
-    share = math.floor(10_000 * parity["proven"] / parity["pages"]) / 100  # 100 only where it is all of it
-    return f"{share:g}%"
+    if parity["result"] == "different":
+        return "pages differ"
+    if parity["result"] != "equal" or not parity["pages"]:
+        return "?"
+    return share_for_people(parity["proven"], parity["pages"])
 
 
 def _times(times: Sequence[str]) -> str:

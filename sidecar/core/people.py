@@ -30,6 +30,11 @@ def bytes_for_people(value: float | None) -> str:
     return f"{value:.0f} B"
 
 
+def share_for_people(part: int, whole: int) -> str:
+    """`99.98%`, rounded down: `100%` only where it is all of it."""
+    return f"{10_000 * part // whole / 100:g}%"
+
+
 def tame(text: str) -> str:
     """The text with control characters written out, ESC as backslash, `x1b`; line ends stay."""
     if text.isprintable():

@@ -20,6 +20,7 @@ from sidecar.core.policy import Policy
 STARTING_FOR = timedelta(minutes=2)  # a database seen for the first time gets its first backup within seconds
 STARTING_LOOK = timedelta(seconds=2)
 DOUBLINGS_MAX = 10
+SOON_SHARE = 0.25  # of database-check-every: so much later production is checked, where a drill does it
 REST = 10  # work that is repeated early rests this many times as long as it took: a tenth of the time at most
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -166,8 +167,18 @@ def database_check_due_at(evidence: Evidence, policy: Policy) -> datetime | None
     if last is None:
         return LONG_AGO
     if last.sound:
-        return last.at + policy.database_check_every
+        due_at = last.at + policy.database_check_every
+        return max(due_at, _checks_it_too(evidence, policy, due_at) or due_at)
     return last.at + _early(policy.look_every, timedelta(seconds=last.seconds), policy.database_check_every)
+
+
+def _checks_it_too(evidence: Evidence, policy: Policy, due_at: datetime) -> datetime | None:
+    """When a drill comes that will say the same of production by comparing, if that is soon after its check is due."""
+    compared = evidence.last_compared.parity if evidence.last_compared is not None else None
+    drill_at = drill_due_at(evidence, policy)
+    if not policy.parity or compared is None or not compared.strong or drill_at is None:
+        return None
+    return drill_at if drill_at - due_at <= policy.database_check_every * SOON_SHARE else None
 
 
 def _past(at: datetime, every: timedelta, now: datetime) -> datetime:

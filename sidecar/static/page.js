@@ -18,30 +18,29 @@
     for (const { name, value } of fresh.attributes) {
       if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
-    const keyed = new Map();
+    const keyed = new Map(), wanted = new Set([...fresh.childNodes].map(key));
     for (const child of old.childNodes) if (key(child) !== null) keyed.set(key(child), child);
     let place = old.firstChild;
+    const drop = () => {
+      const gone = place;
+      place = place.nextSibling;
+      gone.remove();
+    };
     for (const child of [...fresh.childNodes]) {
       const known = key(child) === null ? place : keyed.get(key(child));
       keyed.delete(key(child));
       if (known && alike(known, child)) {
+        // What stands before it and is to go, goes first: an element that is moved loses the focus.
+        while (place && place !== known && (key(place) === null || !wanted.has(key(place)))) drop();
         become(known, child);
         if (known === place) place = place.nextSibling;
         else old.insertBefore(known, place);
       } else {
         old.insertBefore(document.importNode(child, true), place);
-        if (place && key(place) === null && key(child) === null) {
-          const gone = place;
-          place = place.nextSibling;
-          gone.remove();
-        }
+        if (place && key(place) === null && key(child) === null) drop();
       }
     }
-    while (place) {
-      const gone = place;
-      place = place.nextSibling;
-      gone.remove();
-    }
+    while (place) drop();
   }
 
   function say(sentence) {

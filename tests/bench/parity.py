@@ -21,7 +21,7 @@ from tests.litestreams import ROOT, Litestream, environment, until
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 RATE = float(os.environ.get("RATE", "100"))
-REST_S = 3.0  # for the store to become as it was
+REST_S = float(os.environ.get("REST_S", "3"))  # for the store to become as it was
 
 
 @dataclass(frozen=True)

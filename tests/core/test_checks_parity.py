@@ -13,8 +13,8 @@ from sidecar.core.finding import Reason, Status
 from sidecar.core.model import CheckKind, Drill, Outcome
 from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.policy import Policy
-from sidecar.core.schedule import drill_due_at, parity_due
-from tests.core.evidences import NOW, Row, audit, database_check, drill, finding, healthy, parity, unknown
+from sidecar.core.schedule import database_check_due_at, drill_due_at, parity_due
+from tests.core.evidences import NOW, Row, audit, database_check, drill, finding, healthy, live, parity, seen, unknown
 
 FAIL, UNKNOWN, WARN, PASS = Status.FAIL, Status.UNKNOWN, Status.WARN, Status.PASS
 GOOD, NEW = healthy(), unknown()
@@ -66,7 +66,7 @@ def test_the_check_answers(row: Row) -> None:
 
 def test_what_differed_stands_until_another_comparison_says_equal() -> None:
     known = GOOD.after_drill(differing())
-    later = known.after_drill(replace(drill(NOW + timedelta(minutes=1)), parity=None))
+    later = known.after_drill(replace(drill(NOW + timedelta(minutes=1)), parity=WHY))
     assert finding("parity", later, now=NOW + timedelta(minutes=1)).status is FAIL
     assert finding("drill", later, now=NOW + timedelta(minutes=1)).status is FAIL, (
         "quick_check does not see a lost page"
@@ -74,6 +74,12 @@ def test_what_differed_stands_until_another_comparison_says_equal() -> None:
     again = later.after_drill(drill(NOW + timedelta(minutes=2)))
     assert finding("parity", again, now=NOW + timedelta(minutes=2)).status is PASS
     assert finding("drill", again, now=NOW + timedelta(minutes=2)).status is PASS
+
+
+def test_where_comparing_was_switched_off_a_passed_drill_is_enough_again() -> None:
+    known = GOOD.after_drill(differing()).after_drill(replace(drill(NOW + timedelta(minutes=1)), parity=None))
+    assert finding("drill", known, now=NOW + timedelta(minutes=1)).status is PASS
+    assert finding("parity", known, now=NOW + timedelta(minutes=1)).status is FAIL, "which is asked only where it is on"
 
 
 def test_whoever_migrates_is_not_content_with_an_older_comparison() -> None:
@@ -123,6 +129,15 @@ def test_damage_of_production_is_cleared_only_where_every_page_was_proved() -> N
 def test_a_check_that_is_younger_than_the_drill_stands() -> None:
     newer = NEW.after_database_check(database_check(NOW))
     assert newer.after_drill(drill(NOW)).database_check == database_check(NOW)
+
+
+def test_a_drill_that_comes_soon_is_waited_for_since_it_checks_production_too() -> None:
+    known = NEW.after_sighting(live(), seen()).after_drill(drill(NOW))
+    drilled, checked = drill_due_at(known, Policy()), database_check_due_at(known, Policy())
+    assert drilled == checked == NOW + timedelta(hours=6)
+    assert database_check_due_at(known, Policy(parity=False)) == drill(NOW).started_at + timedelta(hours=6)
+    rare = Policy(drill_every=timedelta(hours=20))
+    assert database_check_due_at(known, rare) == drill(NOW).started_at + timedelta(hours=6), "too far away"
 
 
 def test_how_often_it_is_compared() -> None:

@@ -15,9 +15,11 @@ import pytest
 
 from sidecar import __version__
 from sidecar.adapters.http_server import HttpServer
+from sidecar.commands.render import history_table
 from sidecar.core.model import LookResult, Outcome, Sighting
-from sidecar.core.parity import inconclusive
+from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.settings_model import Listen
+from sidecar.core.verdict import drill_document
 from tests.faces.commands import COMMAND, Scene, in_terminal, interrupt, run, start
 from tests.faces.site import Site
 from tests.fakes import NOW, drill, healthy
@@ -179,6 +181,26 @@ def test_what_several_databases_have_in_common_is_said_once(site: Site, serve: S
     assert ran.code == 0
     assert ran.out.count("not_compared") == 1
     assert "db0, db1, db2, db3, db4 and 2 more parity (not_compared)" in ran.out
+
+
+def test_the_history_says_how_much_of_production_each_drill_proved() -> None:
+    equal = Parity(ParityResult.EQUAL, 20_000, 19_999, 1)
+    made = [
+        drill(),
+        replace(drill(), parity=equal),
+        replace(drill(), parity=inconclusive("production is not in reach")),
+        replace(drill(), parity=inconclusive("production is not in reach")),
+        replace(drill(), parity=None),
+        replace(
+            drill(), outcome=Outcome.FAILED, reason="pages_differ", message="2 of 20000 pages are not what production held",
+            parity=replace(equal, result=ParityResult.DIFFERENT),
+        ),
+    ]  # fmt: skip
+    told = history_table([("app", drill_document(each)) for each in made])
+    rows = [line for line in told.splitlines() if line.startswith("2026-")]
+    assert [row.split("  ")[-1].strip() for row in rows] == ["100%", "99.99%", "?", "?", "-", "pages differ"]
+    assert "app not compared 2 times, last 2026-11-23T03:00:00Z: production is not in reach" in told
+    assert "app failed 2026-11-23T03:00:00Z: pages_differ: 2 of 20000 pages are not what production held" in told
 
 
 @pytest.mark.parametrize("columns", [80, 200])

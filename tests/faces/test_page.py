@@ -20,6 +20,7 @@ from sidecar import page_facts
 from sidecar.core.errors import EnvironmentProblem
 from sidecar.core.finding import Reason
 from sidecar.core.model import Outcome, SchemaVersion
+from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.receipt import Kept
 from sidecar.page import STATIC
 from tests.faces.site import Site
@@ -152,14 +153,47 @@ def test_a_changed_configuration_that_is_not_in_force_is_said(site: Site) -> Non
 def test_drills_are_shown_with_their_stages_and_what_they_found(site: Site) -> None:
     bad = replace(
         drill("d2"), outcome=Outcome.FAILED, reason=Reason.FILE_CORRUPT.value, message="checksum mismatch in `0001.ltx`",
-        hint="give the replica a new path", check_seconds=None,
+        hint="give the replica a new path", check_seconds=None, parity=None, parity_seconds=None,
     )  # fmt: skip
     site.house.ledger.drills.insert(0, ("/data/app.db", "app", bad))
     text = seen(site).text
     assert "failed app just now plan 50 ms · restore 1 s · 4.2 MB · quick_check" in text
     assert "file_corrupt checksum mismatch in 0001.ltx try give the replica a new path" in text
-    assert "passed app just now plan 50 ms · restore 1 s · check 0.4 s · 4.2 MB · quick_check" in text
+    assert (
+        "passed app just now plan 50 ms · restore 1 s · check 0.4 s · parity 0.3 s · 4.2 MB · quick_check · all 1024 pages proven"
+        in text
+    )
     assert "1 did not pass" in text
+
+
+def test_a_drill_says_how_much_of_production_it_proved(site: Site) -> None:
+    drills, evidence = site.house.ledger.drills, site.house.ledger.evidence["/data/app.db"]
+
+    def shows(parity: Parity, **more: Any) -> str:
+        made = replace(drill("d2"), parity=parity, **more)
+        drills[:] = [("/data/app.db", "app", made)]
+        compared = made if parity.result is not ParityResult.INCONCLUSIVE else evidence.last_compared
+        site.house.ledger.evidence["/data/app.db"] = replace(evidence, last_compared=compared)
+        return seen(site).text
+
+    text = shows(Parity(ParityResult.EQUAL, 20000, 19999, 1, message="…; 1 changed meanwhile"))
+    assert "Compared 99.99% of 20000 pages proven, just now" in text, "100 only where it is all"
+    assert "quick_check · 99.99% of 20000 pages proven" in text
+
+    text = shows(inconclusive("production is not in reach", "drill where production's file is"))
+    assert (
+        "quick_check · not compared not_compared production is not in reach try drill where production's file is"
+        in text
+    )
+    assert "Compared all 1024 pages proven, just now" in text, "the last comparison that found out"
+
+    different = Parity(ParityResult.DIFFERENT, 1024, 1022, different=(3, 9), differing=2, kept="/state/pages/d2")
+    text = shows(different, outcome=Outcome.FAILED, reason=Reason.PAGES_DIFFER.value, message="2 of 1024 pages are not")
+    assert "Compared 2 of 1024 pages differ, just now" in text
+    assert "pages_differ 2 of 1024 pages are not both versions of the first of them: /state/pages/d2" in text
+
+    site.house.ledger.evidence["/data/app.db"] = replace(evidence, last_compared=None)
+    assert "Compared never" in seen(site).text
 
 
 def test_a_drill_under_way_is_said(site: Site) -> None:
@@ -172,7 +206,16 @@ def test_the_plots_say_in_words_what_they_draw(site: Site) -> None:
     labels = [each["aria-label"] for each in seen(site).named("svg")]
     assert labels == [
         "Lag since 03:00 UTC: 0 s now, 0 s at the worst, 2 min allowed (dashed)",
-        "Drills one: restore 1 s and check 0.4 s at the newest that passed, 2 s for both at the slowest",
+        "Drills one: restore 1 s, check 0.4 s and parity 0.3 s at the newest that passed, 2 s in all at the slowest",
+    ]
+    site.house.ledger.drills[:] = [("/data/app.db", "app", replace(drill(), parity=None, parity_seconds=None))]
+    found = seen(site)
+    assert found.named("svg")[1]["aria-label"] == (
+        "Drills one: restore 1 s and check 0.4 s at the newest that passed, 2 s in all at the slowest"
+    )
+    assert [each["class"] for each in found.named("span") if "key" in (each.get("class") or "")] == [
+        "key restore",
+        "key check",
     ]
 
 
@@ -390,9 +433,8 @@ def test_what_is_not_ready_is_shown_in_full_before_the_rest() -> None:
     assert found.text.index("tenant-0033") < found.text.index("49 other databases") < found.text.index("tenant-0001")
 
 
-def test_more_than_are_listed_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_facts, "ROWS_MAX", 10)
-    assert "and 40 more, which /ready names" in seen(many(50, ready=True)).text
+def test_more_than_are_listed_are_counted() -> None:
+    assert "and 40 more, which /ready names" in seen(many(page_facts.ROWS_MAX + 40, ready=True)).text
 
 
 def test_a_small_fleet_is_shown_in_full_and_the_ready_ones_give_way(site: Site) -> None:

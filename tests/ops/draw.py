@@ -35,7 +35,7 @@ mpl.rcParams.update({"font.size": 6.5, "font.family": "DejaVu Sans", "text.color
 def spelled(value: float, unit: str) -> str:
     """A value with its unit, as Grafana writes it."""
     if unit == "percentunit":
-        return f"{value * 100:.3g}%"
+        return f"{value * 100:.4g}%"
     if unit == "bytes":
         power = 0
         while value >= KIB and power < len(BYTES) - 1:

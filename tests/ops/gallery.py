@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from sidecar.core.finding import Reason
 from sidecar.core.model import Drill, LookResult, Outcome, Sighting
+from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy
 from sidecar.core.receipt import Kept
 from tests.faces.site import Site
@@ -28,14 +29,23 @@ def drills(name: str, *, every: timedelta = timedelta(hours=6), count: int = 28,
             passed(f"{name}-{number}", at),
             restore_seconds=round(1.2 * slow * wave, 2),
             check_seconds=round(0.4 * slow * wave, 2),
+            parity_seconds=round(0.5 * slow * wave, 2),
+            parity=equal(1024, changed=number % 5),
         )
         if number == 9:
             each = replace(
                 each, outcome=Outcome.INCONCLUSIVE, reason=Reason.TIMEOUT.value, check_seconds=None, restore_seconds=3.1 * slow,
                 message="the restore did not end within 30 min", hint="raise drill-timeout, or look at the store",
+                parity=None, parity_seconds=None,
             )  # fmt: skip
         made.append(each)
     return made
+
+
+def equal(pages: int, changed: int) -> Parity:
+    """A comparison that proved all but what production changed meanwhile."""
+    proven = pages - changed
+    return Parity(ParityResult.EQUAL, pages, proven, changed, f"{proven} of {pages} pages are what production held")
 
 
 def decisions() -> list[dict[str, object]]:
@@ -55,10 +65,11 @@ def gallery(*, broken: bool) -> Site:
     """Three databases; `broken`: the store stopped answering ten minutes ago."""
     site = Site()
     house = site.house
-    policy = Policy(parity=False)
+    policy = Policy()
     for name, slow in (("shop", 1.0), ("sessions", 0.3), ("mail/queue", 4.0)):
         known = healthy()
-        known = replace(known, last_drill=drills(name)[0], last_passed=drills(name)[0], last_conclusive=drills(name)[0])
+        newest = drills(name, slow=slow)[0]
+        known = replace(known, last_drill=newest, last_passed=newest, last_conclusive=newest, last_compared=newest)
         house.add(name, known, policy)
         path = f"/data/{name}.db"
         house.ledger.drills = [each for each in house.ledger.drills if each[0] != path]

@@ -17,7 +17,7 @@ from tests.litestreams import ROOT
 
 MONITORING = ROOT / "k8s" / "monitoring"
 RULES = MONITORING / "rules.yml"
-RULES_TEST = MONITORING / "rules_test.yml"
+RULES_TESTS = MONITORING / "rules_test.yml", MONITORING / "rules_day_test.yml"
 DASHBOARD = MONITORING / "dashboard.json"
 
 Rule = dict[str, Any]
@@ -32,7 +32,7 @@ def need(program: str) -> str:
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [need("promtool"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
 
 
 def rules() -> list[Rule]:

@@ -92,7 +92,7 @@ def test_a_deploy_read_in_a_terminal(deploy: Deploy, window: Terminal) -> None:
 
     history = window.run("history", *state)
     read(history, "the newest passed; 6 of 6 drills passed", 0)
-    assert re.fullmatch(r"\S{20}  app +passed +\S+ kB +\S+ m?s +\S+ m?s", history[4]), history
+    assert re.fullmatch(r"\S{20}  app +passed +\S+ kB +\S+ m?s +\d+(\.\d+)?%", history[4]), history
 
 
 def test_a_broken_backup_is_said_first(tmp_path: Path, window: Terminal) -> None:

@@ -121,7 +121,11 @@ def test_what_runbooks_tell_to_type(shop: Place, daemon: Sidecar) -> None:
 def test_the_scripts_that_print_figures_run(shop: Place) -> None:
     """On next to nothing: the figures in README.md are of a gigabyte and a minute."""
     text = README.read_text()
-    for name, small in (("drill", "SIZE_MB=10 ROUNDS=1"), ("rest", "REST_S=0.5 LOAD_S=0.2 STARTS=1")):
+    for name, small in (
+        ("drill", "SIZE_MB=10 ROUNDS=1"),
+        ("parity", "SIZE_MB=10 ROUNDS=1 REST_S=0.5"),
+        ("rest", "REST_S=0.5 LOAD_S=0.2 STARTS=1"),
+    ):
         assert f"`python -m tests.bench.{name}`" in text
         ran = shop.run("sh", "-c", f"{small} exec {need('python')} -m tests.bench.{name}", cwd=README.parent)
         assert ran.code == 0, ran
