@@ -31,8 +31,9 @@ from sidecar.parity_reading import Around
 
 # Without suffix: Litestream's `dir:` takes every `*.db` that it finds for a database to replicate, in hidden folders too.
 COPY = "restored"
-AIM_S = 15.0  # what production was read as of is in the replica a second later, by Litestream's default
-AIM_PAUSES_S = (0.2, 0.3, 0.5, 1.0)  # ten LISTs each time
+# What production was read as of is in the replica a second later, by Litestream's default; where max-lag allows more, it is waited for.
+AIM_S_MAX = 120.0
+AIM_PAUSES_S = (0.2, 0.3, 0.5, 1.0, 2.0, 5.0)  # ten LISTs each time
 COMPRESSION_MAX = 4  # how many times larger than its backup files a database is taken to be when its size is not known
 
 
@@ -179,6 +180,7 @@ class _Attempt:
         with contextlib.ExitStack() as opened:
             with self.timed("parity"):
                 begun = opened.enter_context(comparer.begun(self.order.database, room, around))
+            self.progress = begun.told  # the restore may take longer than Litestream keeps what it lists
             yield begun
 
     def aimed(self, plan: Plan, comparison: Comparison | None) -> Plan:
@@ -188,7 +190,7 @@ class _Attempt:
         target, clock = comparison.target, self.house.clock
         if target is None or target.txid is None:  # 0.3 restores a WAL index to its end, wherever that is by then
             return self.plan()
-        ends_s = clock.monotonic() + AIM_S
+        ends_s = clock.monotonic() + min(self.order.policy.max_lag.total_seconds(), AIM_S_MAX)
         for pause_s in itertools.chain(AIM_PAUSES_S, itertools.repeat(AIM_PAUSES_S[-1])):
             try:
                 with self.timed("plan", on_top=True):
@@ -200,6 +202,7 @@ class _Attempt:
                     break
             else:
                 self.drill = replace(self.drill, position=aimed.position)
+                self.live = self.house.live.read(self.order.database)  # with that position's file
                 return aimed
             if self.stop.wait(pause_s):
                 raise Stopped("told to stop")
@@ -218,6 +221,8 @@ class _Attempt:
         self.progress("parity", 0, None)
         with self.timed("parity", on_top=True):
             parity = comparison.conclude(copy, plan.position, content.page_size, self.drill.id)
+            if self.order.position is None:
+                parity = comparison.behind(parity, plan.position)
         self.drill = replace(self.drill, parity=parity)
         if parity.result is ParityResult.DIFFERENT:
             raise Found(Reason.PAGES_DIFFER, parity.message, parity.hint)

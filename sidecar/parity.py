@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sidecar.core.changes import Bounds, Changes
 from sidecar.core.errors import SidecarError, Unreadable
 from sidecar.core.model import Database, Position
 from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.parity_judging import Judged, conclude, judge
 from sidecar.core.ports_pages import Fingerprints, LivePages, LocalChanges, PageKeeper, PageReader
-from sidecar.core.wal import WAL_HEADER_BYTES
 from sidecar.parity_reading import Around, NotComparable, PageReading
 
 DIFFERING_MAX = 200_000  # pages whose difference is looked into; of another database all differ
 LISTS_S = 5.0  # a reading is judged once Litestream has captured past it
 LISTS_POLL_S = 0.1
+GATHER_EVERY_S = 5.0  # Litestream keeps its local files for minutes
 CONFIRMED_MAX = 64
+LOOKS = 5  # until one of them is of one state
 NAMED_MAX = 5  # page numbers in a sentence
 
 log = logging.getLogger("sidecar.parity")
@@ -64,6 +64,7 @@ class Comparison:
         self._log = house.changes(database)
         self._read: tuple[Fingerprints, PageReading] | None = None
         self.obstacle: Parity | None = None
+        self._gathered_s = around.clock.monotonic()
 
     @property
     def target(self) -> Position | None:
@@ -75,9 +76,13 @@ class Comparison:
         self._read = prints, PageReading(prints, self._log, self._around)
         self._read[1].read(reader)
 
-    def gather(self) -> None:
-        """While something else takes its time: lists of changes do not stay for ever."""
-        self._log.gather()
+    def told(self, stage: str, done: int, total: int | None) -> None:
+        """As `ports.Progress`, while something else takes its time: lists of changes do not stay for ever."""
+        now_s = self._around.clock.monotonic()
+        if now_s - self._gathered_s > GATHER_EVERY_S:
+            self._gathered_s = now_s
+            self._log.gather()
+        self._around.progress(stage, done, total)
 
     def conclude(self, copy: Path, position: Position, page_size: int, drill_id: str) -> Parity:
         """What the comparison says of the copy restored to `position`. Raises Stopped, Overdue, OSError."""
@@ -89,14 +94,29 @@ class Comparison:
                 f"production has pages of {prints.page_size} bytes, the copy of {page_size}", "see the check `identity`"
             )
         pages = copy.stat().st_size // page_size
-        differing, many = self._differing(prints, copy, pages)
+        differing, many = self._differing(prints, reading, copy, pages)
         judged = self._judged(reading, differing, position)
         if many > DIFFERING_MAX and not judged.unexplained:
             judged = replace(judged, unknown=judged.unknown + many - DIFFERING_MAX)
         found = conclude(pages, many, judged)
         return found if found.result is not ParityResult.DIFFERENT else self._confirmed(found, judged, copy, drill_id)
 
-    def _differing(self, prints: Fingerprints, copy: Path, pages: int) -> tuple[dict[int, set[int]], int]:
+    def behind(self, found: Parity, position: Position) -> Parity:
+        """The same, where `position` was to be the newest: a copy older than what Litestream had captured proves nothing of the rest."""
+        target = self.target
+        short = target is not None and target.txid is not None and target != position and target.covers(position)
+        if not short or found.result is not ParityResult.EQUAL:
+            return found
+        return replace(
+            found,
+            result=ParityResult.INCONCLUSIVE,
+            message=f"Litestream had captured {target}, and the replica led to {position} only; of that, {found.message}",
+            hint="see the checks `lag` and `replica`: Litestream is slow to send it, or a file of the replica is gone",
+        )
+
+    def _differing(
+        self, prints: Fingerprints, reading: PageReading, copy: Path, pages: int
+    ) -> tuple[dict[int, set[int]], int]:
         """Differing pages by reading, those past the copy's end that production had among them; and how many of the copy's differ."""
         found: dict[int, set[int]] = {}
         many = 0
@@ -109,7 +129,7 @@ class Comparison:
         for first, numbers in prints.all_readings(pages + 1):
             for place, number in enumerate(numbers):
                 past += 1
-                if number and past <= DIFFERING_MAX:
+                if reading.means(number) and past <= DIFFERING_MAX:
                     found.setdefault(number, set()).add(first + place)
         return found, many
 
@@ -119,7 +139,7 @@ class Comparison:
         ends_s = clock.monotonic() + (LISTS_S if differing else 0)
         while True:
             changes = self._log.gather(since=position)
-            judged = judge(differing, reading.read_at(changes), changes, _stands_at(position, changes))
+            judged = judge(differing, reading.read_at(changes), changes, changes.stands_at(position))
             if not judged.unknown or clock.monotonic() >= ends_s:
                 return judged
             self._around.pause(LISTS_POLL_S)
@@ -129,8 +149,8 @@ class Comparison:
         keeper, pages = self._house.keeper, judged.unexplained[:CONFIRMED_MAX]
         now: dict[int, bytes | None] = {}
         try:
-            with self._house.pages.opened(self._database.path) as reader, reader.snapshot() as snapshot:
-                now = dict(snapshot.older(pages, snapshot.index.max_frame))
+            with self._house.pages.opened(self._database.path) as reader:
+                now = _look(reader, pages)
         except (Unreadable, OSError) as error:
             log.warning("%s: a second look: %s", self._database.name, _obstacle(error).message)
         same = {page for page in pages if (held := now.get(page)) is not None and keeper.is_in(copy, page, held)}
@@ -150,17 +170,14 @@ class Comparison:
         return replace(found, owners=owners, kept=kept, message=f"{found.message}: {shown}{more}{belongs}")
 
 
-def _stands_at(position: Position, changes: Changes) -> Bounds:
-    """Where the copy stands. Litestream 0.3 names where its last segment begins, and restores the WAL index to its end."""
-    if not position.generation:
-        return Bounds.at(position)
-    begin = replace(position, offset=max(position.offset, WAL_HEADER_BYTES))
-    same = [
-        each
-        for each in changes.all
-        if (each.upto.generation, each.after.index) == (position.generation, position.index)
-    ]
-    return Bounds(begin, same[-1].upto if same else begin)
+def _look(reader: PageReader, pages: Collection[int]) -> dict[int, bytes | None]:
+    """Some pages as they are now; none where the WAL was begun anew each time. Raises Unreadable, OSError."""
+    for _ in range(LOOKS):
+        with reader.snapshot() as snapshot:
+            found = dict(snapshot.older(pages, snapshot.index.max_frame))
+            if snapshot.intact():
+                return found
+    return {}
 
 
 def _obstacle(error: SidecarError | OSError) -> Parity:

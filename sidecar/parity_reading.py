@@ -52,7 +52,7 @@ class PageReading:
 
     def __init__(self, prints: Fingerprints, changes: LocalChanges, around: Around) -> None:
         self._prints, self._log, self._around = prints, changes, around
-        self._readings: dict[int, WalIndex | Position] = {}
+        self._readings: dict[int, WalIndex | Position | None] = {}  # None: the WAL was begun anew, so it means nothing
         self.target: Position | None = None
 
     def read(self, reader: PageReader) -> None:
@@ -71,15 +71,15 @@ class PageReading:
 
     def read_at(self, changes: Changes) -> dict[int, Bounds | None]:
         """Where each reading stands, None where Litestream has not captured so far, or its file is gone. 0: pages that nobody read."""
-        found: dict[int, Bounds | None] = {
-            number: changes.bounds(what) if isinstance(what, WalIndex) else Bounds.at(what)
-            for number, what in self._readings.items()
-        }
-        known = [each for each in found.values() if each is not None]
-        # A page that was not read at all did not exist at the first reading.
-        first = min(known, key=lambda each: (each.lo.index, each.lo.offset), default=None)
-        found[0] = first if len(known) == len(found) else None
+        found = {number: _bounds(what, changes) for number, what in self._readings.items()}
+        known = [found[number] for number, what in self._readings.items() if what is not None]
+        # A page that was not read at all did not exist at one of the readings.
+        found[0] = _spanning(known)
         return found
+
+    def means(self, number: int) -> bool:
+        """Whether pages were read by this reading, and are what it says; of another WAL's frames not even how many there are is known."""
+        return self._readings.get(number) is not None
 
     def _read_all(self, reader: PageReader) -> None:
         first, again = 1, 0
@@ -87,6 +87,8 @@ class PageReading:
             with reader.snapshot() as snapshot:
                 following = self._piece(snapshot, first)
                 intact, page_count = snapshot.intact(), snapshot.page_count
+            if not intact:
+                self._void(len(self._readings) - 1)
             self._log.gather()
             if intact:
                 first = following
@@ -120,6 +122,10 @@ class PageReading:
         self._readings[number] = what
         return number
 
+    def _void(self, noted: int) -> None:
+        """What was noted since may be frames of another WAL; the numbers stand in the fingerprints, so they are kept."""
+        self._readings.update(dict.fromkeys(range(noted + 1, len(self._readings) + 1)))
+
     def _settle(self, reader: PageReader) -> tuple[int | None, Position | None]:
         """Choose the newest position that Litestream has captured, and read as of it what changed around it.
 
@@ -130,16 +136,16 @@ class PageReading:
             newest = changes.newest
             if newest is None:
                 return None, None
-            if (
-                not snapshot.index.salts
-            ):  # nothing was committed since the app opened it: what Litestream has is all there is
+            if not snapshot.index.salts:  # nothing was committed since the app opened it: Litestream has all there is
                 self.target = newest.upto
                 return 0, newest.upto
             same_wal = newest.salts == snapshot.index.salts and newest.page_size == self._prints.page_size
             if not same_wal or newest.limit_frame() > snapshot.index.max_frame:
                 return None, newest.upto
+            noted = len(self._readings)
             left = self._read_again(snapshot, newest, self._changed_around(snapshot, newest, changes))
             if not snapshot.intact():
+                self._void(noted)
                 return None, newest.upto
         self.target = newest.upto
         return left, newest.upto
@@ -167,7 +173,7 @@ class PageReading:
             if isinstance(what, WalIndex) and what.salts == newest.salts:
                 found |= snapshot.written(min(what.max_frame, limit), max(what.max_frame, limit))
                 continue
-            bounds = changes.bounds(what) if isinstance(what, WalIndex) else Bounds.at(what)
+            bounds = _bounds(what, changes)
             between = changes.between(bounds, at) if bounds is not None else None
             if between is None or any(each.pages is None for each in between):
                 found |= self._pages_of(number)
@@ -193,3 +199,18 @@ class PageReading:
             newest = self._log.gather().newest
             if newest is not None and newest.upto != seen:
                 return
+
+
+def _bounds(what: WalIndex | Position | None, changes: Changes) -> Bounds | None:
+    return Bounds.at(what) if isinstance(what, Position) else changes.bounds(what) if what is not None else None
+
+
+def _spanning(all_bounds: list[Bounds | None]) -> Bounds | None:
+    """From the earliest to the latest; None where one of them is not known, or they are of two generations."""
+    known = [each for each in all_bounds if each is not None]
+    if not known or len(known) < len(all_bounds) or len({each.lo.generation for each in known}) > 1:
+        return None
+    return Bounds(
+        min((each.lo for each in known), key=lambda at: (at.index, at.offset)),
+        max((each.hi for each in known), key=lambda at: (at.index, at.offset)),
+    )

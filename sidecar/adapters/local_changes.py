@@ -20,6 +20,7 @@ from sidecar.core.model import Database, Position
 
 LISTED_MAX = 2_000_000  # page numbers kept, 8 MB; beyond it a file counts as one in which any page may have changed
 READ_BYTES = 1 << 20
+STRETCHES_MAX = 256  # of what is new in a shadow file: one transaction each while they are so few
 
 
 class LocalChanges:
@@ -100,17 +101,17 @@ class LocalChanges:
                 return None
             frames = list(_frames(file.fileno(), start, header.page_size))
         commits = [number for number, (_, page_count) in enumerate(frames) if page_count]
-        if commits:
-            frames = frames[: commits[-1] + 1]
-            end = start + len(frames) * (wal.FRAME_HEADER_BYTES + header.page_size)
+        for stretch in _stretches(frames[: commits[-1] + 1] if commits else [], len(commits)):
+            end = start + len(stretch) * (wal.FRAME_HEADER_BYTES + header.page_size)
             change = Change(
                 after=Position(generation, index, start), upto=Position(generation, index, end), salts=header.salts,
                 wal_start=start, wal_end=end, page_size=header.page_size,
-                page_count=min(count for _, count in frames if count),
-                pages=self._within_limit(array("I", sorted({page for page, _ in frames}))),
+                page_count=min(count for _, count in stretch if count),
+                pages=self._within_limit(array("I", sorted({page for page, _ in stretch}))),
             )  # fmt: skip
             self._found[generation, index, start] = change
             known.append(change)
+            start = end
         if ended and known:
             last = max(known, key=lambda each: each.wal_end)
             following = Position(generation, index + 1, wal.WAL_HEADER_BYTES)
@@ -123,6 +124,21 @@ class LocalChanges:
             return None
         self._listed_left -= len(pages)
         return pages
+
+
+def _stretches(frames: list[tuple[int, int]], commits: int) -> Iterator[list[tuple[int, int]]]:
+    """Frames in stretches of whole transactions: a copy stands between two of them, and only what lies between is excused."""
+    each = -(-commits // STRETCHES_MAX)
+    stretch: list[tuple[int, int]] = []
+    ended = 0
+    for frame in frames:
+        stretch.append(frame)
+        ended += bool(frame[1])
+        if ended == each:
+            yield stretch
+            stretch, ended = [], 0
+    if stretch:
+        yield stretch
 
 
 def _frames(descriptor: int, start: int, page_size: int) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
 import apsw
@@ -22,7 +23,10 @@ from sidecar.core import wal
 from sidecar.core.errors import Unreadable
 from sidecar.core.model import FileId, WalIndex
 
-TRIES = 200  # a commit between two looks at the index; at 1,500 commits a second one in ten fails
+# A commit between two looks at the index: at 1,500 commits a second one try in ten fails, at 18,000 there were 131 in a row.
+TRIES = 2000
+REST_EVERY = 16  # tries in step with a writer fail one after another; a rest breaks the step
+REST_S = 0.001
 CHUNK_BYTES = 1 << 20
 WINDOW_PAGES = 65_536  # of the WAL's frames those of so many pages are kept in memory at once
 
@@ -66,7 +70,10 @@ class PageReader:
     def snapshot(self) -> Iterator[Snapshot]:
         """A read transaction, and which frames it sees. Raises Unreadable where writers never leave a moment to see that."""
         execute = self.connection.execute
-        for _ in range(TRIES):
+        rest = Event()
+        for number in range(1, TRIES + 1):
+            if number % REST_EVERY == 0:
+                rest.wait(REST_S)
             before = self._index()
             execute("begin")
             try:
@@ -116,7 +123,8 @@ class Snapshot:
                 data.extend(bytes(many * size - len(data)))  # pages that no checkpoint has brought to the file yet
                 for page in _within(frames, range(at, at + many)):
                     place = (page - at) * size
-                    data[place : place + size] = self._frame(frames[page])
+                    # Short only where the WAL was cut off meanwhile, which `intact` tells.
+                    data[place : place + size] = self._frame(frames[page]).ljust(size, b"\0")
                 yield at, memoryview(data)
 
     def older(self, wanted: Collection[int], frame: int) -> Iterator[tuple[int, bytes | None]]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from sidecar.core.model import Position, WalIndex
+from sidecar.core.wal import FRAME_HEADER_BYTES, WAL_HEADER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Change:
 
     def limit_frame(self) -> int:
         """The last frame of its WAL that the state at `upto` contains (SQLite, "WAL-mode File Format", 1)."""
-        return (self.wal_end - 32) // (24 + self.page_size)
+        return (self.wal_end - WAL_HEADER_BYTES) // (FRAME_HEADER_BYTES + self.page_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,13 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Stretches of history, oldest first."""
+    """Stretches of history, oldest first.
+
+    `growing`: how far the file that 0.3 still appends to had been read just now; None where there is none, or it could not be read.
+    """
 
     all: tuple[Change, ...] = ()
+    growing: Position | None = None
 
     @property
     def newest(self) -> Change | None:
@@ -68,15 +73,33 @@ class Changes:
                 return Bounds.at(change.upto) if at_end else Bounds(change.after, change.upto)
         return None
 
+    def stands_at(self, position: Position) -> Bounds | None:
+        """Where the copy stands that was restored to a position. 0.3 names where its last segment begins, and restores the index to its end.
+
+        None where that end is not known: the index's file went, or another generation began, before it was read to its end.
+        """
+        if not position.generation:
+            return Bounds.at(position)
+        begin = replace(position, offset=max(position.offset, WAL_HEADER_BYTES))
+        index = (position.generation, position.index)
+        same = [each for each in self.all if (each.upto.generation, each.after.index) == index]
+        end = same[-1].upto if same else begin
+        return Bounds(begin, end) if end.index > position.index or end == self.growing else None
+
     def between(self, one: Bounds, other: Bounds) -> Sequence[Change] | None:
         """All that changed between two states, or a little more; None where a file is missing in between."""
+        generations = {each.generation for bounds in (one, other) for each in (bounds.lo, bounds.hi)}
+        if len(generations) > 1:
+            return None
         lo = min(one.lo, other.lo, key=_key)
         hi = max(one.hi, other.hi, key=_key)
         if lo == hi:
             return ()
-        if lo.generation != hi.generation:
-            return None
-        found = [each for each in self.all if _key(each.upto) > _key(lo) and _key(each.after) < _key(hi)]
+        found = [
+            each
+            for each in self.all
+            if each.upto.generation in generations and _key(each.upto) > _key(lo) and _key(each.after) < _key(hi)
+        ]
         whole = (
             found
             and _key(found[0].after) <= _key(lo)

@@ -25,14 +25,17 @@ class Judged:
 
 
 def judge(
-    differing: Mapping[int, set[int]], read_at: Mapping[int, Bounds | None], changes: Changes, copy: Bounds
+    differing: Mapping[int, set[int]], read_at: Mapping[int, Bounds | None], changes: Changes, copy: Bounds | None
 ) -> Judged:
-    """Hold differing pages, by the number of the reading that found them, against what changed between it and the copy's state."""
+    """Hold differing pages, by the number of the reading that found them, against what changed between it and the copy's state.
+
+    None: where that stands is not known.
+    """
     unexplained: list[int] = []
     unknown = 0
     for reading, pages in differing.items():
         bounds = read_at.get(reading)
-        between = changes.between(bounds, copy) if bounds is not None else None
+        between = changes.between(bounds, copy) if bounds is not None and copy is not None else None
         if between is None:
             unknown += len(pages)
             continue
@@ -54,7 +57,7 @@ def conclude(pages: int, differing: int, judged: Judged) -> Parity:
     if judged.unknown:
         return replace(
             counted,
-            message=f"{judged.unknown} of {pages} pages differ, and what changed meanwhile is not known: a file of Litestream's "
+            message=f"{judged.unknown} pages differ, and what changed meanwhile is not known: a file of Litestream's "
             "local folder is missing, or was not written in time",
             hint="check that Litestream runs, that its folder beside the database can be read, and that l0-retention is 5m or longer",
         )  # fmt: skip
