@@ -37,7 +37,7 @@ def drawn(*things: Any) -> str:
     from rich.text import Text  # noqa: PLC0415
 
     out = io.StringIO()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 40)).columns
+    width = shutil.get_terminal_size((PIPED_WIDTH, 40)).columns if terminal() else PIPED_WIDTH  # whatever $COLUMNS says
     # rich itself honours NO_COLOR and TERM=dumb
     console = Console(file=out, width=width, force_terminal=terminal(), color_system="auto" if terminal() else None)
     for thing in things:

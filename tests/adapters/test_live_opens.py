@@ -96,7 +96,7 @@ def test_only_one_module_opens_live_files(scene: Scene, tmp_path: Path) -> None:
     [
         "open(path + '-wal', 'rb').close()",
         "import os; os.close(os.open(path + '-shm', os.O_RDONLY))",
-        "import shutil; shutil.copy(path, '/dev/null')",
+        "import os, shutil; shutil.copyfile(path, os.devnull)",
         "from pathlib import Path; Path(path).read_bytes()",
         "import sqlite3; sqlite3.connect(f'file:{path}?mode=ro', uri=True).close()",
     ],

@@ -33,6 +33,7 @@ class Drilled:
     memory_mb: float
     pages: int
     proven: int
+    longest_s: float  # read transaction on production
 
 
 def commits(counts: Path) -> int:
@@ -49,7 +50,7 @@ def drilled(config: Path, folder: Path, counts: Path, *, parity: bool) -> Drille
     said = done.stdout.split()
     at = said.index("parity")
     say(f"    {done.stdout.strip()}")
-    return Drilled(float(said[0]), rate, float(said[-1]), int(said[at + 3]), int(said[at + 4]))
+    return Drilled(float(said[0]), rate, float(said[-1]), int(said[at + 3]), int(said[at + 4]), float(said[at + 6]))
 
 
 def at_rest(counts: Path, seconds: float) -> float:
@@ -80,11 +81,12 @@ def measured(config: Path, folder: Path, counts: Path) -> None:
     say(
         f"memory {spread([each.memory_mb for each in compared])} MB with, {spread([each.memory_mb for each in plain])} without"
     )
+    say(f"longest read transaction on production {max(each.longest_s for each in compared):.2f} s")
     keep(
         "parity",
         {
             "size_mb": SIZE_MB, "rate": RATE, "ratio": middle(ratios), "proven_min": min(shares),
-            "commits_ratio": middle(beside), "commits_ratio_without": middle(beside_plain), "commits": middle(alone),
+            "longest_s": max(each.longest_s for each in compared), "commits_ratio": middle(beside), "commits_ratio_without": middle(beside_plain), "commits": middle(alone),
             "memory_mb": middle([each.memory_mb for each in compared]),
             "memory_mb_without": middle([each.memory_mb for each in plain]),
         },

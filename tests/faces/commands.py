@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,6 +163,13 @@ class Scene:
     @property
     def state(self) -> Path:
         return self.folder / "state"
+
+    def open_to_others(self) -> None:
+        """Other users can reach the folder, as they cannot reach pytest's own."""
+        for above in (self.folder, *self.folder.parents):
+            if above == Path(tempfile.gettempdir()):
+                return
+            above.chmod(0o755)
 
     def database(self, name: str = "app") -> Path:
         return self.folder / "data" / f"{name}.db"

@@ -114,8 +114,7 @@ def test_a_folder_for_copies_that_cannot_be_made(scene: Scene) -> None:
 
 def test_files_of_another_user(scene: Scene) -> None:
     assert os.geteuid() == 0, "this test becomes another user: run the tests as root"
-    for above in (scene.folder, *scene.folder.parents[:3]):
-        above.chmod(0o755)
+    scene.open_to_others()
     scene.state.mkdir(mode=0o700)
     os.chown(scene.state, NOBODY - 1, NOBODY - 1)
     whose = f"the state directory {scene.state} belongs to user {NOBODY - 1}, and this is user {NOBODY}"

@@ -224,8 +224,7 @@ def test_a_state_directory_that_is_not_ours_and_still_the_other_questions(scene:
     assert os.geteuid() == 0, "this test becomes another user: run the tests as root"
     scene.state.mkdir(mode=0o700)
     os.chown(scene.state, NOBODY - 1, NOBODY - 1)
-    for above in (scene.folder, *scene.folder.parents[:3]):
-        above.chmod(0o755)
+    scene.open_to_others()
     ran = run_as_nobody("doctor", *scene.options)
     assert ran.code == 2
     says(
@@ -241,8 +240,7 @@ def test_a_state_directory_that_is_not_ours_and_still_the_other_questions(scene:
 
 def test_production_that_this_user_may_not_open(scene: Scene) -> None:
     assert os.geteuid() == 0, "this test becomes another user: run the tests as root"
-    for above in (scene.folder, *scene.folder.parents[:3]):
-        above.chmod(0o755)
+    scene.open_to_others()
     scene.database().chmod(0o600)
     before = sorted(each.name for each in scene.database().parent.glob("*.db*"))
     (scene.folder / "mine").mkdir()
