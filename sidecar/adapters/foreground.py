@@ -77,29 +77,37 @@ def run_foreground(  # noqa: PLR0913 - one keyword per thing a caller may decide
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    with _passing_on(stop, active=not kill_leftovers) as begun:
+        process = _begin(argv, env, quiet_stdout=quiet_stdout, new_session=kill_leftovers)
+        begun(process)
+        with _ended(process, grace_s, group=kill_leftovers):
+            if on_start is not None:
+                on_start(process.pid)
+            end = None if timeout_s is None else time.monotonic() + timeout_s
+            slice_s = POLL_S if poll is not None else SLICE_S
+            while not _exited(process, slice_s):
+                if stop.is_set() and kill_leftovers:
+                    raise Stopped(f"told to stop while `{argv[0]}` ran")
+                if end is not None and time.monotonic() >= end:
+                    raise Overdue(f"`{argv[0]}` had not ended after {timeout_s:g} s, and was killed")
+                if poll is not None:
+                    poll()
+            if on_exit is not None:
+                on_exit()
+        return process.returncode
+
+
+def _begin(
+    argv: Sequence[str], env: Mapping[str, str], *, quiet_stdout: bool, new_session: bool
+) -> subprocess.Popen[bytes]:
     try:
-        process = subprocess.Popen(
-            list(argv), env=dict(env), stdout=STDERR if quiet_stdout else None, start_new_session=kill_leftovers
+        return subprocess.Popen(
+            list(argv), env=dict(env), stdout=STDERR if quiet_stdout else None, start_new_session=new_session
         )
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot start {argv[0]}: {error.strerror}", "check that the program exists and may be executed"
         ) from error
-    with _ended(process, grace_s, group=kill_leftovers), _passing_on(process, stop, active=not kill_leftovers):
-        if on_start is not None:
-            on_start(process.pid)
-        end = None if timeout_s is None else time.monotonic() + timeout_s
-        slice_s = POLL_S if poll is not None else SLICE_S
-        while not _exited(process, slice_s):
-            if stop.is_set() and kill_leftovers:
-                raise Stopped(f"told to stop while `{argv[0]}` ran")
-            if end is not None and time.monotonic() >= end:
-                raise Overdue(f"`{argv[0]}` had not ended after {timeout_s:g} s, and was killed")
-            if poll is not None:
-                poll()
-        if on_exit is not None:
-            on_exit()
-    return process.returncode
 
 
 @contextlib.contextmanager
@@ -129,23 +137,35 @@ def _ended(process: subprocess.Popen[bytes], grace_s: float, *, group: bool) -> 
 
 
 @contextlib.contextmanager
-def _passing_on(process: subprocess.Popen[bytes], stop: Event, *, active: bool) -> Iterator[None]:
-    """What is sent to us reaches the command once: Ctrl-C in a terminal is the kernel's to deliver to the whole group."""
-    if not active:
-        yield
-        return
+def _passing_on(stop: Event, *, active: bool) -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """What is sent to us reaches the command once: Ctrl-C in a terminal is the kernel's to deliver to the whole group.
+
+    Yields what is to be told of the process as soon as there is one; what was sent before that reaches it then.
+    """
+    running: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def begun(process: subprocess.Popen[bytes]) -> None:
+        running.append(process)
+        for number in early:
+            process.send_signal(number)
 
     def pass_on(number: int, _frame: object) -> None:
         stop.set()
-        if number != signal.SIGINT or not _in_terminals_foreground():
-            process.send_signal(number)
+        if not running:
+            early.append(number)
+        elif number != signal.SIGINT or not _in_terminals_foreground():
+            running[0].send_signal(number)
 
+    if not active:
+        yield begun
+        return
     before = {each: signal.getsignal(each) for each in _PASSED_ON}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, pass_on)
     try:
-        yield
+        yield begun
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
