@@ -55,6 +55,9 @@ class CopyWatch:
         self._holder: tuple[int, int] | None = None  # pid and change counter while a lock is held
         self._since = self._looked_at = 0.0
         self._end = threading.Event()
+        self._looking = (
+            threading.Lock()
+        )  # a look may close an index that was replaced, while somebody asks who holds its lock
         self._thread = threading.Thread(target=self._run, name="copy-watch", daemon=True)
         self._longest_lock_s = self._resolution_s = 0.0
         self._commits = self._wal_bytes = self._wal_peak = self._largest = 0
@@ -79,7 +82,8 @@ class CopyWatch:
 
     def holder(self) -> int | None:
         """The process that holds the write lock at this instant, if any."""
-        return self._lock_of() or None
+        with self._looking:
+            return self._lock_of() or None
 
     def watched(self) -> Watched:
         """What was seen; to be asked after the block."""
@@ -99,6 +103,10 @@ class CopyWatch:
             self._look()
 
     def _look(self) -> None:
+        with self._looking:
+            self._look_once()
+
+    def _look_once(self) -> None:
         began = time.monotonic()
         self._resolution_s = max(self._resolution_s, began - self._looked_at)
         self._follow()

@@ -138,3 +138,13 @@ def test_it_says_how_closely_it_looked(database: Path) -> None:
     with CopyWatch(database) as watch:
         time.sleep(0.1)
     assert 0.001 <= watch.watched().resolution_seconds < 0.5
+
+
+def test_who_holds_it_may_be_asked_while_indexes_come_and_go(database: Path) -> None:
+    """Each last connection takes its index away, and the watch closes it: not under the hands of whoever asks."""
+    script = "for n in range(300): c.close(); c = sqlite3.connect(sys.argv[1]); c.execute('delete from t where id = ?', (n,)); c.commit()"
+    with CopyWatch(database) as watch:
+        process = subprocess.Popen([sys.executable, "-c", START + script, str(database)])
+        while process.poll() is None:
+            watch.holder()
+    assert process.returncode == 0
