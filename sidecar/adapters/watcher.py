@@ -60,7 +60,7 @@ class Watcher:
     """Sets the wake event when a watched folder changes. All methods belong to one thread, the loop's.
 
     Args:
-        wake: called from another thread, at most once per folder between two calls of `rearm`; must not block.
+        wake: called from another thread, at most once for every time that a folder is armed; must not block.
         folders_max: how many are watched at most: trees first, then folders in the order in which they were given.
     """
 
