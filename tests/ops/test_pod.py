@@ -240,14 +240,24 @@ def test_the_pod_of_a_bucket_ends_within_its_grace_and_loses_nothing(play: Play,
 
 def loses(pod: Pod) -> None:
     """A migration that empties a table: the app's container is not started on it, and the reason stays to be read."""
+    more = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 5000)"
+    sql(pod, f"{more} insert into visits (at) select 'before' from n")  # more than the app adds until it is asked after
     assert pod.init("gate", "sidecar", "app-bad").code == 0
-    wipe = "import sqlite3; sqlite3.connect('/data/app.db', isolation_level=None, timeout=10).execute('delete from visits')"
-    assert pod.exec("app", "python3", "-c", wipe).code == 0
+    sql(pod, "delete from visits")
     first, again = (pod.init("postcheck", "sidecar", "app-bad") for _ in range(2))
     assert first.code == again.code == 1, first
     assert "visits" in first.out
     assert again.out == first.out
     assert pod.exec("sidecar", "cat", "/data/sidecar/deployed").code != 0
+
+
+def sql(pod: Pod, statement: str) -> None:
+    """As the app itself would do it."""
+    program = (
+        f"import sqlite3; sqlite3.connect('/data/app.db', isolation_level=None, timeout=10).execute({statement!r})"
+    )
+    ran = pod.exec("app", "python3", "-c", program)
+    assert ran.code == 0, ran
 
 
 def rows_in_replica(config: Path, target: Path) -> int:
