@@ -1,8 +1,10 @@
 """Pages of the live database as one snapshot shows them: under SQLite's own read lock, without a copy and without SQLite's cache.
 
-A read transaction says which frames of the WAL count. A page is its last frame among these, else it stands in the database file. While the
+A read transaction says which frames of the WAL count. A page is its last frame among these, else it stands in the database file; there too
+where a checkpoint has brought it to the file already, since that is where SQLite reads it from then on, damaged or not. While the
 transaction is open no checkpoint writes past its snapshot, and a WAL whose frames it needs is not begun anew; where it needs none the WAL may
-be, which the salts tell at the end. Sources: SQLite, "WAL-mode File Format", 2.2 and 2.3; wal.c, `walTryBeginRead`, `walCheckpoint`.
+be, which the salts tell at the end. Sources: SQLite, "WAL-mode File Format", 2.2 and 2.3; wal.c, `walTryBeginRead`, `walFindFrame`,
+`walCheckpoint`.
 
 An older state of the same WAL can be read too, as long as no checkpoint has written a later version of the page into the file.
 """
@@ -78,8 +80,10 @@ class PageReader:
             execute("begin")
             try:
                 pages = int(self.connection.pragma("page_count"))  # the first read: from here on it is one snapshot
+                # Asked before it is known that no later frame was there: of a page that has one, a checkpoint leaves the earlier ones out.
+                settled = wal.settled(self.checkpoint()) if before is not None and before.max_frame else 0
                 if before is not None and before == self._index():
-                    yield Snapshot(self, before, pages)
+                    yield Snapshot(self, before, pages, settled)
                     return
             finally:
                 execute("rollback")
@@ -90,6 +94,10 @@ class PageReader:
         status = Path(self.path).stat()
         return FileId(status.st_dev, status.st_ino)
 
+    def checkpoint(self) -> bytes:
+        """What checkpoints say of themselves."""
+        return self.live.read(f"{self.path}-shm", wal.CHECKPOINT_BYTES, wal.CHECKPOINT_AT)
+
     def _index(self) -> WalIndex | None:
         """What stands in the WAL now, without salts where that is nothing; None where a writer was just saying so."""
         data = self.live.read(f"{self.path}-shm", wal.INDEX_BYTES, 0)
@@ -99,10 +107,10 @@ class PageReader:
 
 
 class Snapshot:
-    """One state of production. `page_count` is its size."""
+    """One state of production. `page_count` is its size; frames up to `settled` are in the database file, where they are the last of their page."""
 
-    def __init__(self, reader: PageReader, index: WalIndex, page_count: int) -> None:
-        self._reader, self.index, self.page_count = reader, index, page_count
+    def __init__(self, reader: PageReader, index: WalIndex, page_count: int, settled: int) -> None:
+        self._reader, self.index, self.page_count, self._settled = reader, index, page_count, settled
         self._numbers = self._frame_pages()
 
     def intact(self) -> bool:
@@ -116,7 +124,8 @@ class Snapshot:
         step = max(CHUNK_BYTES // size, 1)
         for start in range(first, first + count, WINDOW_PAGES):
             end = min(start + WINDOW_PAGES, first + count)
-            frames = {page: at for at, page in enumerate(self._numbers, 1) if start <= page < end}
+            newer = enumerate(self._numbers[self._settled :], self._settled + 1)
+            frames = {page: at for at, page in newer if start <= page < end}
             for at in range(start, end, step):
                 many = min(step, end - at)
                 data = bytearray(read(path, many * size, (at - 1) * size))
@@ -133,23 +142,24 @@ class Snapshot:
         A page without a frame so old stands in the database file, unless a checkpoint has written a later version over it. It ends early
         where the WAL is begun anew meanwhile: SQLite says so in the index before it writes a frame (wal.c, `walRestartHdr`). Raises OSError.
         """
-        size, numbers = self.index.page_size, self._numbers
-        pages = frozenset(wanted)
+        size, numbers, pages = self.index.page_size, self._numbers, frozenset(wanted)
         frames = {page: at for at, page in enumerate(numbers[:frame], 1) if page in pages}
         later: dict[int, int] = {}
         for at, page in enumerate(numbers[frame:], frame + 1):
-            if page in pages and page not in frames:
+            if page in pages:
                 later.setdefault(page, at)
+        frames = {page: at for page, at in frames.items() if at > self._settled or page in later}
         step = max(CHUNK_BYTES // size, 1)
         ordered = sorted(pages)
         for start in range(0, len(ordered), step):
             batch = ordered[start : start + step]
-            found = [self._frame(frames[page]) if page in frames else self._stored(page) for page in batch]
+            found = [self._stored(page) if page not in frames else self._frame(frames[page]) for page in batch]
             written = self._backfilled() if any(page in later for page in batch) else 0
             if not self.intact():
                 return  # the WAL is being begun anew over what was just read
             for page, data in zip(batch, found, strict=True):
-                yield page, None if len(data) < size or later.get(page, written + 1) <= written else data
+                over = page not in frames and later.get(page, written + 1) <= written
+                yield page, None if len(data) < size or over else data
 
     def written(self, after: int, upto: int) -> frozenset[int]:
         """Pages with a frame past `after` and up to `upto`."""
@@ -165,8 +175,7 @@ class Snapshot:
 
     def _backfilled(self) -> int:
         """How far checkpoints may have written into the database file."""
-        said = self._reader.live.read(f"{self._reader.path}-shm", wal.CHECKPOINT_BYTES, wal.CHECKPOINT_AT)
-        return wal.backfilled(said)
+        return wal.backfilled(self._reader.checkpoint())
 
     def _frame_pages(self) -> array[int]:
         """The page number of every frame, in order; 4 bytes a frame."""

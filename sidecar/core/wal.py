@@ -87,6 +87,16 @@ def backfilled(checkpoint: bytes) -> int:
     return max(int(done), int(attempted))
 
 
+def settled(checkpoint: bytes) -> int:
+    """The last frame that SQLite reads from the database file from now on: a checkpoint has copied it there, and synced. Of the same 40 bytes.
+
+    A checkpoint leaves out what has a later frame, so it has to be asked before a reader knows that its own last frame is the newest.
+    Source: wal.c, `walTryBeginRead`: what a reader looks for in the WAL begins at nBackfill + 1; `walCheckpoint`, `walIteratorNext`.
+    """
+    done, *_ = _CHECKPOINT.unpack(checkpoint)
+    return int(done)
+
+
 def frame_spans(max_frame: int) -> Iterator[tuple[int, int]]:
     """Where in `-shm` the page numbers of frames 1 to `max_frame` stand: (offset, bytes), in order, 4 bytes each, native."""
     offset, room, left = CHECKPOINT_AT + CHECKPOINT_BYTES, FIRST_BLOCK_FRAMES, max_frame

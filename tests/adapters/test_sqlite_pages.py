@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -186,6 +187,56 @@ def test_a_wal_whose_frames_are_needed_is_not_begun_anew(app: Process) -> None:
             assert copied < log
         assert snapshot.intact()
         assert same(read(snapshot), theirs)
+
+
+def scribble(path: Path, what: bytes, instead: bytes) -> None:
+    """Another content in the database file, past SQLite; in another process, since closing the file here would end SQLite's locks."""
+    done = (
+        "import os, sys; path, what, instead = map(os.fsencode, sys.argv[1:]); file = open(path, 'r+b')\n"
+        "os.pwrite(file.fileno(), instead, file.read().index(what))"
+    )
+    subprocess.run([sys.executable, "-c", done, path, what, instead], check=True)
+
+
+def checkpointed_so_far(app: Process, then: str) -> None:
+    """Bring what stands in the WAL to the file, but not `then`: so that the WAL goes on, and is not begun anew."""
+    with reading(app) as holding, holding.snapshot():
+        app.sql(then, "pragma wal_checkpoint(passive)")
+
+
+def test_what_a_checkpoint_brought_to_the_file_is_read_there_as_sqlite_does(app: Process) -> None:
+    """Its frame is in the WAL still, and sound; nobody reads it any more, and a disk that lost the write to the file has lost it."""
+    app.sql("update t set v = 'needle' where id = 100")
+    with reading(app) as reader:
+        frame, _ = state(reader)
+        checkpointed_so_far(app, "update t set v = 'hairpin' where id = 199")
+        scribble(app.path, b"needle", b"Needle")
+        with reader.snapshot() as snapshot:
+            assert b"needle" in reader.live.read(f"{app.path}-wal", 1 << 24, 0)
+            ours = read(snapshot)
+            assert (b"Needle" in b"".join(ours), b"hairpin" in b"".join(ours)) == (True, True)
+            assert same(ours, backup(reader, 4096))
+            then = b"".join(data or b"" for _, data in snapshot.older(range(1, snapshot.page_count + 1), frame))
+            assert (b"Needle" in then, b"hairpin" in then) == (True, False)
+
+
+@pytest.mark.parametrize("once_more", [False, True])
+def test_an_older_version_that_a_checkpoint_left_out_or_wrote_over_is_read_in_the_wal(
+    app: Process, *, once_more: bool
+) -> None:
+    """A checkpoint copies the newest frame of each page only; where it may not copy that one yet, the file is older still."""
+    app.sql("update t set v = 'needle' where id = 100")
+    with reading(app) as reader:
+        frame, then = state(reader)
+        checkpointed_so_far(app, "update t set v = 'newer' where id = 100")
+        if once_more:
+            app.sql("pragma wal_checkpoint(passive)")
+        with reader.snapshot() as snapshot:
+            found = dict(snapshot.older(range(1, len(then) + 1), frame))
+            assert snapshot.intact()
+            assert same(read(snapshot), backup(reader, 4096))
+        assert [page for page, data in found.items() if data is not None and data != then[page - 1]] == []
+        assert b"needle" in b"".join(data or b"" for data in found.values())
 
 
 def state(reader: PageReader) -> tuple[int, list[bytes]]:

@@ -27,6 +27,7 @@ from sidecar.core.wal import (
     parse_index,
     parse_shadow_name,
     parse_wal_header,
+    settled,
 )
 
 
@@ -195,6 +196,7 @@ def test_how_far_checkpoints_have_written(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_just_copying_counts_as_far_as_it_may_come() -> None:
     assert backfilled(struct.pack("=I20s8sII", 7, b"", b"", 12, 0)) == 12
     assert backfilled(struct.pack("=I20s8sII", 12, b"", b"", 7, 0)) == 12
+    assert settled(struct.pack("=I20s8sII", 7, b"", b"", 12, 0)) == 7, "the rest may be half written"
 
 
 def test_an_index_of_an_empty_wal(tmp_path: Path) -> None:

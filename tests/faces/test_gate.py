@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -56,6 +57,25 @@ def test_the_receipt_says_where_production_stood(deploy: Deploy) -> None:
         "parity": "pass", "identity": "pass", "database": "pass", "schema": "pass", "scratch": "pass",
     }  # fmt: skip
     assert entry["drill"]["outcome"] == "passed"
+    parity = entry["drill"]["parity"]
+    assert (parity["result"], parity["proven"]) == ("equal", parity["pages"])
+
+
+def test_a_byte_of_production_that_changed_past_sqlite_is_refused(deploy: Deploy) -> None:
+    """A disk that lies, or a program that writes into the file: every check of the copy is content, and it is not production."""
+    deploy.app.execute("insert into notes values (1000, 'needle-in-a-row')")
+    deploy.gated()  # Litestream has it
+    deploy.app.execute("pragma wal_checkpoint(full)")
+    content = deploy.database.read_bytes()
+    with deploy.database.open("r+b") as file:
+        os.pwrite(file.fileno(), b"N", content.index(b"needle-in-a-row"))
+    ran = deploy.gate("--json")
+    assert ran.code == 1, check(ran.document, "parity")
+    differs = check(ran.document, "parity")
+    assert (differs["status"], differs["reason"], differs["retryable"]) == ("fail", "pages_differ", False)
+    assert "(notes)" in differs["message"]
+    assert differs["hint"]
+    assert len(deploy.receipts) == 1, "the one from before"
 
 
 def test_the_drilled_copy_is_kept_as_the_way_back(deploy: Deploy) -> None:
