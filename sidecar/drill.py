@@ -36,7 +36,6 @@ AIM_S_MAX = 120.0
 AIM_PAUSES_S = (0.2, 0.3, 0.5, 1.0, 2.0, 5.0)  # ten LISTs each time
 COMPRESSION_MAX = 4  # how many times larger than its backup files a database is taken to be when its size is not known
 
-
 log = logging.getLogger("sidecar.drill")
 
 
@@ -131,19 +130,18 @@ class _Attempt:
             spent = self.house.clock.monotonic() - began + (self.spent.get(stage, 0.0) if on_top else 0.0)
             self.spent[stage] = round(spent, 4)
 
-    def plan(self) -> Plan:
+    def plan(self, at: Position | None = None) -> Plan:
+        """Of the newest position; of exactly this one, or of the one that was ordered."""
+        replica, database, at = self.house.replica, self.order.database, at or self.order.position
         self.progress("plan", 0, None)
-        with self.timed("plan"):
-            plan = self._planned()
+        with self.timed("plan"):  # of the last try: what a plan takes
+            if at is not None:
+                plan = replica.plan_at(database, at, timeout_s=self.left_s(), stop=self.stop)
+            else:
+                plan = replica.plan(database, timeout_s=self.left_s(), stop=self.stop)
         self.drill = replace(self.drill, position=plan.position)
-        self.live = self.house.live.read(self.order.database)  # after the plan: Litestream still has that file here
+        self.live = self.house.live.read(database)  # after the plan: Litestream still has that file here
         return plan
-
-    def _planned(self) -> Plan:
-        replica, order = self.house.replica, self.order
-        if order.position is not None:
-            return replica.plan_at(order.database, order.position, timeout_s=self.left_s(), stop=self.stop)
-        return replica.plan(order.database, timeout_s=self.left_s(), stop=self.stop)
 
     def run(self) -> None:
         plan = self.plan()
@@ -193,17 +191,10 @@ class _Attempt:
         ends_s = clock.monotonic() + min(self.order.policy.max_lag.total_seconds(), AIM_S_MAX)
         for pause_s in itertools.chain(AIM_PAUSES_S, itertools.repeat(AIM_PAUSES_S[-1])):
             try:
-                with self.timed("plan", on_top=True):
-                    aimed = self.house.replica.plan_at(
-                        self.order.database, target, timeout_s=self.left_s(), stop=self.stop
-                    )
+                return self.plan(target)
             except LitestreamError as error:
                 if error.reason not in MISSING or clock.monotonic() > ends_s:
                     break
-            else:
-                self.drill = replace(self.drill, position=aimed.position)
-                self.live = self.house.live.read(self.order.database)  # with that position's file
-                return aimed
             if self.stop.wait(pause_s):
                 raise Stopped("told to stop")
         return self.plan()
@@ -220,9 +211,8 @@ class _Attempt:
             return
         self.progress("parity", 0, None)
         with self.timed("parity", on_top=True):
-            parity = comparison.conclude(copy, plan.position, content.page_size, self.drill.id)
-            if self.order.position is None:
-                parity = comparison.behind(parity, plan.position)
+            newest = self.order.position is None
+            parity = comparison.conclude(copy, plan.position, content.page_size, self.drill.id, newest=newest)
         self.drill = replace(self.drill, parity=parity)
         if parity.result is ParityResult.DIFFERENT:
             raise Found(Reason.PAGES_DIFFER, parity.message, parity.hint)

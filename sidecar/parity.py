@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sidecar.core.errors import SidecarError, Unreadable
@@ -18,10 +18,9 @@ from sidecar.core.model import Database, Position
 from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.parity_judging import Judged, conclude, judge
 from sidecar.core.ports_pages import Fingerprints, LivePages, LocalChanges, PageKeeper, PageReader
-from sidecar.parity_reading import Around, NotComparable, PageReading
+from sidecar.parity_reading import Around, NotComparable, Pace, PageReading
 
 DIFFERING_MAX = 200_000  # pages whose difference is looked into; of another database all differ
-LISTS_S = 5.0  # a reading is judged once Litestream has captured past it
 LISTS_POLL_S = 0.1
 GATHER_EVERY_S = 5.0  # Litestream keeps its local files for minutes
 CONFIRMED_MAX = 64
@@ -39,6 +38,7 @@ class Comparer:
     changes: Callable[[Database], LocalChanges]
     fingerprints: Callable[[Path, int], AbstractContextManager[Fingerprints]]
     keeper: PageKeeper
+    pace: Pace = field(default_factory=Pace)
 
     @contextmanager
     def begun(self, database: Database, room: Path, around: Around) -> Iterator[Comparison]:
@@ -73,7 +73,7 @@ class Comparison:
 
     def read(self, reader: PageReader, prints: Fingerprints) -> None:
         """Production, whole. Raises NotComparable, Unreadable, Stopped, Overdue, OSError."""
-        self._read = prints, PageReading(prints, self._log, self._around)
+        self._read = prints, PageReading(prints, self._log, self._around, self._house.pace)
         self._read[1].read(reader)
 
     def told(self, stage: str, done: int, total: int | None) -> None:
@@ -84,8 +84,8 @@ class Comparison:
             self._log.gather()
         self._around.progress(stage, done, total)
 
-    def conclude(self, copy: Path, position: Position, page_size: int, drill_id: str) -> Parity:
-        """What the comparison says of the copy restored to `position`. Raises Stopped, Overdue, OSError."""
+    def conclude(self, copy: Path, position: Position, page_size: int, drill_id: str, *, newest: bool) -> Parity:
+        """What the comparison says of the copy restored to `position`, which was to be the newest, or not. Raises Stopped, Overdue, OSError."""
         if self.obstacle is not None or self._read is None:
             return self.obstacle or inconclusive("production was not read")
         prints, reading = self._read
@@ -99,13 +99,14 @@ class Comparison:
         if many > DIFFERING_MAX and not judged.unexplained:
             judged = replace(judged, unknown=judged.unknown + many - DIFFERING_MAX)
         found = conclude(pages, many, judged)
-        return found if found.result is not ParityResult.DIFFERENT else self._confirmed(found, judged, copy, drill_id)
+        if found.result is ParityResult.DIFFERENT:
+            return self._confirmed(found, judged, copy, drill_id)
+        return self._not_behind(found, position) if newest and found.result is ParityResult.EQUAL else found
 
-    def behind(self, found: Parity, position: Position) -> Parity:
-        """The same, where `position` was to be the newest: a copy older than what Litestream had captured proves nothing of the rest."""
+    def _not_behind(self, found: Parity, position: Position) -> Parity:
+        """The same, unless the copy is older than what Litestream had captured: it proves nothing of the rest."""
         target = self.target
-        short = target is not None and target.txid is not None and target != position and target.covers(position)
-        if not short or found.result is not ParityResult.EQUAL:
+        if target is None or target.txid is None or target == position or not target.covers(position):
             return found
         return replace(
             found,
@@ -136,7 +137,7 @@ class Comparison:
     def _judged(self, reading: PageReading, differing: dict[int, set[int]], position: Position) -> Judged:
         """Judge them, once Litestream has captured past everything that was read."""
         clock = self._around.clock
-        ends_s = clock.monotonic() + (LISTS_S if differing else 0)
+        ends_s = clock.monotonic() + (self._house.pace.lists_s if differing else 0)
         while True:
             changes = self._log.gather(since=position)
             judged = judge(differing, reading.read_at(changes), changes, changes.stands_at(position))

@@ -16,10 +16,7 @@ from sidecar.core.model import Position, WalIndex
 from sidecar.core.ports import Clock, Progress
 from sidecar.core.ports_pages import Fingerprints, LocalChanges, PageReader, Snapshot
 
-PIECE_S = 1.0  # how long one read transaction on production lasts; its WAL cannot be begun anew meanwhile
-REST_S = 0.02  # between two of them: whoever waits to checkpoint comes first
 PIECES_AGAIN_MAX = 50
-SETTLE_S = 6.0  # Litestream captures once a second
 CAPTURE_POLL_S = 0.05
 AGAIN_MAX = 200_000  # pages read a second time: 10 MB of numbers, and some seconds
 GOOD = 0.001  # share of pages that may be left for excuses; another pass would bring little
@@ -27,6 +24,16 @@ GOOD = 0.001  # share of pages that may be left for excuses; another pass would 
 
 class NotComparable(SidecarError):
     """Why nothing can be said; never a statement about the backup."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long things may take, in seconds."""
+
+    piece_s: float = 1.0  # one read transaction on production; its WAL cannot be begun anew meanwhile
+    rest_s: float = 0.02  # between two of them: whoever waits to checkpoint comes first
+    settle_s: float = 6.0  # choosing a position: Litestream captures once a second
+    lists_s: float = 5.0  # a reading is judged once Litestream has captured past it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,8 @@ class PageReading:
     `target` is the position as of which it was read, where there is one; `read_at` says where in history each reading stands.
     """
 
-    def __init__(self, prints: Fingerprints, changes: LocalChanges, around: Around) -> None:
-        self._prints, self._log, self._around = prints, changes, around
+    def __init__(self, prints: Fingerprints, changes: LocalChanges, around: Around, pace: Pace) -> None:
+        self._prints, self._log, self._around, self._pace = prints, changes, around, pace
         self._readings: dict[int, WalIndex | Position | None] = {}  # None: the WAL was begun anew, so it means nothing
         self.target: Position | None = None
 
@@ -60,7 +67,7 @@ class PageReading:
         before, clock = reader.file_id(), self._around.clock
         self._log.gather()
         self._read_all(reader)
-        ends_s = clock.monotonic() + SETTLE_S
+        ends_s = clock.monotonic() + self._pace.settle_s
         while True:
             left, seen = self._settle(reader)
             if (left is not None and left <= self._prints.page_count * GOOD) or clock.monotonic() > ends_s:
@@ -99,14 +106,14 @@ class PageReading:
             if again > PIECES_AGAIN_MAX:
                 raise NotComparable("its WAL is begun anew all the time", "find out what checkpoints without a pause")
             self._around.left_s()
-            self._around.pause(REST_S)
+            self._around.pause(self._pace.rest_s)
 
     def _piece(self, snapshot: Snapshot, first: int) -> int:
         """Fingerprints from one read transaction; the page after the last one read."""
         size, around = self._prints.page_size, self._around
         if snapshot.index.page_size != size:
             raise NotComparable("its page size changed meanwhile", "compare again")
-        reading, ends_s = self._note(snapshot.index), around.clock.monotonic() + PIECE_S
+        reading, ends_s = self._note(snapshot.index), around.clock.monotonic() + self._pace.piece_s
         following = first
         for at, data in snapshot.pages(first, max(snapshot.page_count - first + 1, 0)):
             self._prints.put(at, data, reading)
@@ -155,7 +162,7 @@ class PageReading:
         if len(pages) > AGAIN_MAX:
             return len(pages)
         left, clock = len(pages), self._around.clock
-        reading, ends_s = self._note(newest.upto), clock.monotonic() + PIECE_S
+        reading, ends_s = self._note(newest.upto), clock.monotonic() + self._pace.piece_s
         for page, data in snapshot.older(pages, newest.limit_frame()):
             if data is not None:
                 self._prints.put(page, memoryview(data), reading)

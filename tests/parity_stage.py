@@ -29,6 +29,7 @@ from sidecar.core.policy import Policy
 from sidecar.core.ports import Plan, Progress, ReplicaReader
 from sidecar.drill import Driller, Order
 from sidecar.parity import Comparer
+from sidecar.parity_reading import Pace
 from tests.litestreams import Litestream, binary, binary_of, environment, until
 from tests.parity_app import Process
 
@@ -146,15 +147,17 @@ class _Quiet:
         return self.times > 7
 
 
-def driller(folder: Path, version: str, after_restore: Happening = nothing) -> tuple[Driller, Meddler]:
+def driller(
+    folder: Path, version: str, after_restore: Happening = nothing, pace: Pace | None = None
+) -> tuple[Driller, Meddler]:
     """The real thing, as the assembly puts it together, around a reader that may meddle."""
     clock, descriptors = SystemClock(), LiveDescriptors()
     kind, path = (LitestreamV3, binary_of(V3)) if version == V3 else (LitestreamV5, binary())
     meddler = Meddler(kind(path, version, environment()), after_restore)
     live = LiveFiles(descriptors.read, clock)
     comparer = Comparer(
-        LivePages(LiveSqlite(descriptors)), LocalChanges, fingerprints, PageKeeper(folder / "pages")
-    )  # fmt: skip
+        LivePages(LiveSqlite(descriptors)), LocalChanges, fingerprints, PageKeeper(folder / "pages"), pace or Pace()
+    )
     made = Driller(meddler, live, CopySqlite(), Scratch(folder / "scratch", ROOM), clock, comparer)
     return made, meddler
 
@@ -170,6 +173,7 @@ def playing(
     busy: bool = False,
     brisk: bool = True,
     after_restore: Happening = nothing,
+    pace: Pace | None = None,
 ) -> Iterator[Scene]:
     """A scene whose app holds its connection; Litestream has caught up when the block begins."""
     path = folder / "data" / "app.db"
@@ -179,7 +183,7 @@ def playing(
     config.write_text(_yml(path, replica, version, busy=busy, brisk=brisk))
     litestream = Litestream(config, executable=binary_of(V3) if version == V3 else binary()).start()
     try:
-        made, meddler = driller(folder, version, after_restore)
+        made, meddler = driller(folder, version, after_restore, pace)
         scene = Scene(folder, app, litestream, version, replica, meddler, made)
         scene.synced()
         yield scene

@@ -19,9 +19,8 @@ READING_BYTES = 2
 READ_PAGES = 65_536
 CHUNK_PAGES = 256
 CHUNK_BYTES_MAX = 4 << 20
-LOCK_BYTE_AT = (
-    1 << 30
-)  # the page that holds this byte is SQLite's for locks and is never written ("Database File Format", 1.3.1)
+# The page that holds this byte is SQLite's for locks and is never written ("Database File Format", 1.3.1).
+LOCK_BYTE_AT = 1 << 30
 READINGS_MAX = 0xFFFF
 
 
@@ -64,10 +63,8 @@ class Fingerprints:
             first = 1
             while data := os.pread(descriptor, many * self.page_size, (first - 1) * self.page_size):
                 count = len(data) // self.page_size
-                now, then = (
-                    self._digest(memoryview(data)),
-                    os.pread(self._digests, count * DIGEST_BYTES, (first - 1) * DIGEST_BYTES),
-                )
+                now = self._digest(memoryview(data))
+                then = os.pread(self._digests, count * DIGEST_BYTES, (first - 1) * DIGEST_BYTES)
                 if now != then:
                     yield from self._which(first, now, then)
                 first += many

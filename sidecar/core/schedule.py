@@ -106,11 +106,8 @@ def drill_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     if last.outcome is not Outcome.PASSED:
         first = _early(policy.look_every, took, policy.drill_every)
         return last.finished_at + _back_off(first, policy.drill_every, evidence.not_passed_in_a_row)
-    if policy.parity and last.parity is None and evidence.last_compared is None:
-        return last.finished_at + _early(
-            policy.look_every, took, policy.drill_every
-        )  # by a sidecar that did not compare yet
-    early = _migrated(evidence, last) and _has_more(evidence, last)
+    never_compared = policy.parity and last.parity is None and evidence.last_compared is None  # by a sidecar of before
+    early = never_compared or (_migrated(evidence, last) and _has_more(evidence, last))
     return last.finished_at + (_early(policy.look_every, took, policy.drill_every) if early else policy.drill_every)
 
 

@@ -18,7 +18,7 @@ from tests.litestreams import ROOT
 
 URL = "http://127.0.0.1:9810"
 DAEMON = """
-import sys, time
+import sys
 from pathlib import Path
 from sidecar.adapters.announcement import announced
 from sidecar.adapters.ledger.folder import Lock
@@ -27,7 +27,7 @@ lock = Lock(state)
 lock.take()
 with announced(state, sys.argv[2]):
     print("up", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
@@ -64,7 +64,7 @@ def test_asking_does_not_take_the_lock_away_nor_hold_it(tmp_path: Path) -> None:
 
 def test_what_a_killed_daemon_left_is_not_believed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", DAEMON, str(tmp_path), URL]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as daemon:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as daemon:
         assert daemon.stdout is not None
         ready, found = daemon.stdout.readline(), running_at(tmp_path)
         daemon.kill()

@@ -18,13 +18,13 @@ from tests.litestreams import ROOT, until
 MARK = "REHEARSAL_MARK"
 HOLD = "import sys, time\nopened = open(sys.argv[1], 'rb')\nprint('open', flush=True)\nsys.stdin.read()\n"
 DAEMON = (
-    "import os, sys, time\n"
+    "import os, signal, sys\n"
     "if os.fork(): os._exit(0)\n"
     "os.setsid()\n"
     "if os.fork(): os._exit(0)\n"
     "opened = open(sys.argv[1], 'rb')\n"
     "open(sys.argv[2], 'w').write(str(os.getpid()))\n"
-    "time.sleep(600)\n"
+    "signal.pause()\n"
 )
 
 

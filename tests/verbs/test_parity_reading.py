@@ -13,6 +13,7 @@ import pytest
 from sidecar.core.model import FileId, WalIndex
 from sidecar.core.parity import ParityResult
 from sidecar.core.ports_pages import LivePages, PageReader, Snapshot
+from sidecar.parity_reading import Pace
 from tests.parity_stage import V3, V5, Scene, playing
 
 MORE = 40  # pages that the database had once, and has no more
@@ -111,3 +112,38 @@ def test_a_wal_that_never_holds_still_is_no_damage(tmp_path: Path) -> None:
         found = scene.parity()
     assert found.result is ParityResult.INCONCLUSIVE
     assert "its WAL is begun anew all the time" in found.message
+
+
+@dataclass
+class CountingPages:
+    """Production, and how many snapshots of it were taken."""
+
+    real: LivePages
+    readers: list[TornReader] = field(default_factory=list)
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[PageReader]:
+        with self.real.opened(path) as reader:
+            self.readers.append(TornReader(reader, set()))
+            yield self.readers[-1]
+
+
+@pytest.mark.parametrize("version", [V5, V3])
+def test_a_reading_in_many_transactions_is_as_good_as_one(tmp_path: Path, version: str) -> None:
+    """As of a database of many gigabytes: every chunk in a read transaction of its own, while the app writes."""
+    with playing(tmp_path, version=version, rows=60_000, pace=Pace(piece_s=0, rest_s=0.001)) as scene:
+        comparer = scene.driller.comparer
+        assert comparer is not None
+        counting = CountingPages(comparer.pages)
+        scene.driller = replace(scene.driller, comparer=replace(comparer, pages=counting))
+        scene.app.go("steady", pause=0.01)
+        threading.Event().wait(0.3)
+        found = [scene.parity(f"d{number}") for number in range(3)]
+        scene.app.rest()
+        scene.synced()
+        last = scene.parity()
+    assert min(reader.count for reader in counting.readers) > 5, "the database is larger than some chunks"
+    assert ParityResult.DIFFERENT not in {each.result for each in found}, found
+    assert last.result is ParityResult.EQUAL, last
+    if version == V5:
+        assert [each.result for each in found] == [ParityResult.EQUAL] * 3, found

@@ -25,6 +25,7 @@ from sidecar.deploy.works import Works
 from sidecar.drill import Driller
 from sidecar.fleet import Fleet
 from sidecar.look import Looker
+from sidecar.parity import Comparer
 from sidecar.production import Examiner
 from tests.core.evidences import NOW, claim, database, drill, healthy, live, unknown
 from tests.core.receipts import RECEIPT_ID, decision
@@ -68,6 +69,7 @@ class Scene:
         self.shelf = Shelf(folder / "keep", 3, 10**9)
         self.policy, self.book = Policy(parity=False), Book()
         self.socket = True
+        self.comparer: Comparer | None = None  # with production, page by page
         for name, steps in (
             ("sync", self.syncer.steps), ("list", self.replica.listings), ("restore", self.replica.restores),
             ("copy", self.production.copies), ("census", self.integrity.censuses),
@@ -94,7 +96,7 @@ class Scene:
         looker = Looker(self.live, self.replica, self.production, self.clock)
         works = Works(
             claims=lambda _: self.claims, syncer=lambda _: self.syncer if self.socket else None, looker=looker,
-            driller=Driller(self.replica, self.live, self.integrity, self.scratch, self.clock),
+            driller=Driller(self.replica, self.live, self.integrity, self.scratch, self.clock, self.comparer),
             examiner=Examiner(self.production, self.integrity, self.scratch, self.clock, "3.51.0"),
             integrity=self.integrity, scratch=self.scratch, ledger=self.ledger, shelf=self.shelf, writers=self.writers,
             clock=self.clock,
