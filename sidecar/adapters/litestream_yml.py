@@ -25,6 +25,7 @@ from sidecar.core.litestream_file import Meaning
 from sidecar.core.litestream_keys import Generation
 from sidecar.core.model import Database
 from sidecar.core.naming import names
+from sidecar.core.replica_place import crowded
 from sidecar.core.tree import Scalar, Table
 
 __all__ = ["Generation", "LitestreamConfig", "Snapshots", "WatchDir", "read", "rescan"]
@@ -148,7 +149,7 @@ def _looked(config: LitestreamConfig, known: tuple[Database, ...]) -> Litestream
         config,
         databases=tuple(replace(each, name=given[path]) for path, (_, each) in found.items()),
         snapshots={path: each.snapshots for path, (each, _) in found.items()},
-        warnings=(*config.source.warnings, *scan.warnings, *strangers),
+        warnings=(*config.source.warnings, *scan.warnings, *strangers, *crowded(each for _, each in found.values())),
     )
 
 

@@ -7,12 +7,13 @@ replica_url.go. Works on the texts of one replica with the top level's defaults 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote
 
 from sidecar.core import golang
 from sidecar.core.litestream_keys import Generation
+from sidecar.core.model import Database
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
 _HOST = re.compile(r"(?:\[[^\[\]]*\]|[^\[\]\s:]*)(?::[0-9]*)?")
@@ -189,6 +190,19 @@ def place(fields: Mapping[str, str], generation: Generation, absolute: Callable[
     scheme = "gcs" if kind == "gs" and generation == "0.3" else kind
     endpoint = _host_port(known.get("endpoint", "")) if kind in {"s3", "oss", "abs"} else None
     return Place(kind, _label(scheme, known["bucket"], path), endpoint)
+
+
+def crowded(databases: Iterable[Database]) -> list[str]:
+    """A sentence for every place that two databases replicate to: Litestream does not see it, and a restore brings back a mixture."""
+    there: dict[tuple[str, str, tuple[str, int] | None], list[str]] = {}
+    for each in databases:
+        there.setdefault((each.replica.type, each.replica.label, each.replica.endpoint), []).append(each.path)
+    return [
+        f"{' and '.join(paths)} replicate to the same place, {label}: what comes back is neither of them; give each "
+        + ("a bucket of its own, since `path` means nothing for NATS" if kind == "nats" else "a path of its own")
+        for (kind, label, _), paths in there.items()
+        if len(paths) > 1
+    ]
 
 
 def _label(scheme: str, host: str, path: str) -> str:

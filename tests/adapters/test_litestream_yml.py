@@ -463,6 +463,32 @@ def test_a_file_that_two_entries_match_counts_once(tmp_path: Path) -> None:
     assert rescan(plain) is plain
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "advice"),
+    [
+        ("{path: /rep}", "{url: 'file:///rep'}", "a path of its own"),
+        ("{type: s3, bucket: b, path: app}", "{url: 's3://b/app'}", "a path of its own"),
+        (
+            "{type: nats, url: 'nats://h:4222/b', path: one}", "{type: nats, url: 'nats://h:4222/b', path: two}",
+            "a bucket of its own, since `path` means nothing for NATS",
+        ),
+    ],
+)  # fmt: skip
+def test_two_databases_that_replicate_to_one_place_are_said(
+    tmp_path: Path, first: str, second: str, advice: str
+) -> None:
+    config = read(write(tmp_path, f"dbs: [{{path: /a.db, replica: {first}}}, {{path: /b.db, replica: {second}}}]"), {})
+    (warning,) = config.warnings
+    assert warning.startswith("/a.db and /b.db replicate to the same place, ")
+    assert warning.endswith(f": what comes back is neither of them; give each {advice}")
+
+
+def test_two_endpoints_are_two_places(tmp_path: Path) -> None:
+    stores = [f"{{type: s3, bucket: b, path: app, endpoint: 'http://127.0.0.1:{port}'}}" for port in (9000, 9001)]
+    entries = ", ".join(f"{{path: /{name}.db, replica: {store}}}" for name, store in zip("ab", stores, strict=True))
+    assert read(write(tmp_path, f"dbs: [{entries}]"), {}).warnings == ()
+
+
 def test_a_file_that_cannot_be_a_database_does_not_stop_the_scan(tmp_path: Path) -> None:
     database(tmp_path / "data" / "a.db")
     os.mkfifo(tmp_path / "data" / "pipe.db")
