@@ -19,6 +19,7 @@ from sidecar.core.finding import Finding
 from sidecar.core.verdict import Verdict
 
 POLL_S = 0.2
+STILL_S = 3.0  # no file came for so long: the replicas have everything, and what is put aside is whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +128,14 @@ class _Gallery:
     patience: Patience
 
     def until_healthy(self) -> None:
-        """Wait until every database can be restored and is compared. Raises SidecarError where that does not come."""
+        """Wait until every database can be restored and its replica is at rest. Raises SidecarError where that does not come."""
         ends_s = self.clock.monotonic() + self.patience.healthy_s
-        while any(not each.ready for each in self._verdicts().values()):
+        still_since_s, files = self.clock.monotonic(), self._files()
+        while self.clock.monotonic() < still_since_s + STILL_S or any(
+            not each.ready for each in self._verdicts().values()
+        ):
+            if self._files() != files:
+                still_since_s, files = self.clock.monotonic(), self._files()
             if self.clock.monotonic() > ends_s:
                 reason = self.stage.house.answers.verdict().reason
                 raise _NotHealthy(
@@ -138,6 +144,9 @@ class _Gallery:
             self._rest()
         for each in self.trials:
             each.patient.keep()
+
+    def _files(self) -> set[Path]:
+        return {file for each in self.trials for file in each.patient.files()}
 
     def run(self) -> None:
         """Break everything, and wait until each is found out, mended and whole again, or its time is over."""
@@ -206,7 +215,7 @@ def report(trials: Sequence[Trial]) -> str:
     rows = (
         (
             each.fault.name, each.fault.what, each.litestream, _said(each), _seconds(each.red_s), _seconds(each.green_s),
-            "ok" if each.passed else "NOT OK",
+            "ok" if each.passed else f"NOT OK {each.waited_for}".rstrip(),
         )
         for each in trials
     )  # fmt: skip

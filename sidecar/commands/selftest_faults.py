@@ -193,6 +193,7 @@ def give_back(patient: Patient) -> None:
         if (patient.aside / file.name).exists():
             (patient.aside / file.name).rename(file)
     patient.litestream.start()
+    patient.sql(MORE)  # what was committed to the other file is lost, which stays red until there is something newer
 
 
 def go_on_alone(patient: Patient) -> None:
@@ -270,7 +271,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("idle", "nothing is written for a while", (), nothing, nothing),
     Fault(
         "file-replaced", "another file comes to production's path", (Reason.FILE_REPLACED,), replace, give_back,
-        "the file comes back, and Litestream is started again", alone=True,
+        "the file comes back, Litestream is started again, the app goes on", alone=True,
     ),
     Fault(
         "litestream-ended", "Litestream ends, and the app goes on", (Reason.LITESTREAM_DOWN, Reason.LAGGING), go_on_alone,

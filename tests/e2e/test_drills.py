@@ -238,7 +238,7 @@ def hang_in_a_restore(acting: Stage, store: S3) -> str:
 
 
 def test_a_store_that_falls_silent_in_the_middle_of_a_restore(tmp_path: Path, store: S3) -> None:
-    with large_on_s3(tmp_path / "stage", store, drill_timeout="4s") as acting:
+    with large_on_s3(tmp_path / "stage", store, drill_timeout="10s") as acting:
         sidecar = acting.sidecar
         location = hang_in_a_restore(acting, store)
         state = httpx.get(f"{sidecar.url}{location}", timeout=5).json()

@@ -163,7 +163,8 @@ def test_a_restore_that_ends_well_is_not_yet_your_data(place: Place, fault: Faul
 
 def test_all_of_them_see_a_backup_file_that_is_damaged(place: Place) -> None:
     """So the others are no straw men."""
-    assert [theirs(place, each).code for each in (CRON, INTEGRITY, SENTINEL)] == [0, 0, 0]
+    assert [theirs(place, each).code for each in (CRON, INTEGRITY)] == [0, 0]
+    sentinel_comes_back(place)
     place.break_backup()
     restored(place).unlink()
     assert 0 not in [theirs(place, each).code for each in (CRON, INTEGRITY, SENTINEL)]
@@ -281,6 +282,11 @@ def test_the_heartbeat_of_an_idle_database_goes_on_when_its_replica_is_deleted(s
 # A sentinel row, and a copy by .backup, of a database that is damaged elsewhere
 
 
+def sentinel_comes_back(place: Place) -> None:
+    """The script gives Litestream two seconds, which on a busy machine is not always enough."""
+    until(lambda: theirs(place, SENTINEL).code == 0, within=30, say="the sentinel row comes back")
+
+
 def damage(place: Place) -> None:
     """A page of another table than the sentinel's is wiped in production's file, and Litestream copies that faithfully."""
     ((root,),) = app(place).execute("select rootpage from sqlite_schema where name = 'items'")
@@ -297,13 +303,13 @@ def damage(place: Place) -> None:
 
 def test_a_sentinel_row_comes_back_out_of_a_damaged_backup(place: Place) -> None:
     damage(place)
-    assert theirs(place, SENTINEL).code == 0
+    sentinel_comes_back(place)
     assert theirs(place, CRON).code != 0
     assert ours(place)["drill"] == ("fail", "db_corrupt")
 
 
 def test_a_sentinel_row_does_see_what_never_reached_the_store(place: Place) -> None:
-    assert theirs(place, SENTINEL).code == 0
+    sentinel_comes_back(place)
     lagging(place)
     assert theirs(place, SENTINEL).code != 0
 
@@ -311,7 +317,7 @@ def test_a_sentinel_row_does_see_what_never_reached_the_store(place: Place) -> N
 def test_a_sentinel_row_comes_back_of_a_file_that_was_replaced(place: Place) -> None:
     """Litestream joins the new file's WAL to the old file that it has open: the row is there, in another database."""
     replaced(place)
-    assert theirs(place, SENTINEL).code == 0
+    sentinel_comes_back(place)
     content = "select count(*) from items"
     assert (query(place.folder / "tmp" / "check.db", content), app(place).execute(content)) == (360, [[355]])
     assert ours(place)["identity"] == ("fail", "file_replaced")
@@ -323,10 +329,10 @@ def test_a_sentinel_row_is_written_into_production_and_ours_writes_nothing(place
     assert ours(place)["drill"] == ("pass", None)
     assert place.fingerprint() == before
     place.replicate()
-    assert theirs(place, SENTINEL).code == 0
+    sentinel_comes_back(place)
     assert app(place).execute("select count(*) from sentinel") == [[1]]
     shrunk(place)
-    assert theirs(place, SENTINEL).code == 0
+    sentinel_comes_back(place)
     assert ours(place)["identity"] == ("fail", "shrunk")
 
 
