@@ -189,26 +189,34 @@ def rclone_s3(folder: Path, *, port: int | None = None) -> Iterator[S3]:
         server.stop()
 
 
+SCRIPTS = Path(sysconfig.get_path("scripts"))  # what pip installs beside this Python
+
+
 @dataclass
-class S3:
-    """rclone's S3 server: can be stopped (refuses), paused (hangs) and resumed."""
+class Server:
+    """A store over a folder: can be stopped (refuses), paused (hangs) and resumed."""
 
     folder: Path
-    port: int
-    key: str = "AKIDEXAMPLE"
-    secret: str = "SECRETEXAMPLE"
+    port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def argv(self) -> list[str]:
+        """The command that serves."""
+        raise NotImplementedError
+
+    def rclone(self, protocol: str, *options: str) -> list[str]:
+        """rclone's server of a protocol, which sees at once what a test does to the folder."""
+        return [str(SCRIPTS / "rclone"), "serve", protocol, "--addr", f"127.0.0.1:{self.port}", *options,
+                "--vfs-cache-mode", "off", "--dir-cache-time", "10ms", "--poll-interval", "0", str(self.folder)]  # fmt: skip
+
     def start(self) -> None:
-        (self.folder / "bkt").mkdir(parents=True, exist_ok=True)
-        rclone = str(Path(sysconfig.get_path("scripts")) / "rclone")
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
-            [rclone, "serve", "s3", "--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{self.key},{self.secret}",
-             "--vfs-cache-mode", "off", "--dir-cache-time", "10ms", "--poll-interval", "0", str(self.folder)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, env=environment(RCLONE_CONFIG="/dev/null"),
         )  # fmt: skip
-        until(self._answers, say="rclone serve s3 listens")
+        until(self._answers, say=f"{Path(self.argv[0]).name} listens")
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -230,6 +238,22 @@ class S3:
     def resume(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
+
+
+@dataclass
+class S3(Server):
+    """rclone's S3 server."""
+
+    key: str = "AKIDEXAMPLE"
+    secret: str = "SECRETEXAMPLE"
+
+    @property
+    def argv(self) -> list[str]:
+        return self.rclone("s3", "--auth-key", f"{self.key},{self.secret}")
+
+    def start(self) -> None:
+        (self.folder / "bkt").mkdir(parents=True, exist_ok=True)
+        super().start()
 
     def replica(self, path: str = "app", *, secret: str | None = None) -> str:
         """The `replica:` block for litestream.yml, as a YAML flow mapping."""

@@ -1,22 +1,18 @@
-"""Real stores besides S3, as small servers on this machine: each can be stopped (refuses), paused (hangs) and resumed."""
+"""Real stores besides S3, as small servers on this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import socket
 import subprocess
 import sys
-import sysconfig
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.litestreams import environment, free_port, until
+from tests.litestreams import SCRIPTS, Server
 
-SCRIPTS = Path(sysconfig.get_path("scripts"))
 USER, PASSWORD = "app", "SECRETEXAMPLE"
 MAKE_BUCKET = """
 import asyncio, sys, nats
@@ -29,13 +25,10 @@ asyncio.run(main())
 
 
 @dataclass
-class Store:
-    """One server over a folder. `kind` is Litestream's `type`."""
+class Store(Server):
+    """One of these. `kind` is Litestream's `type`."""
 
-    kind: str
-    folder: Path
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    kind: str = "webdav"
 
     @property
     def env(self) -> dict[str, str]:
@@ -58,20 +51,11 @@ class Store:
         }  # fmt: skip
         return f"{{type: {self.kind}, {keys[self.kind]}, sync-interval: 200ms}}"
 
-    def start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            self._argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True, env=environment(RCLONE_CONFIG="/dev/null"),
-        )  # fmt: skip
-        until(self._answers, say=f"the {self.kind} server listens")
-
-    def _argv(self) -> list[str]:
+    @property
+    def argv(self) -> list[str]:
         at = f"127.0.0.1:{self.port}"
         if self.kind in {"webdav", "sftp"}:
-            cached = ["--vfs-cache-mode", "off", "--dir-cache-time", "10ms", "--poll-interval", "0"]
-            return [str(SCRIPTS / "rclone"), "serve", self.kind, "--addr", at, "--user", USER, "--pass", PASSWORD,
-                    *cached, str(self.folder)]  # fmt: skip
+            return self.rclone(self.kind, "--user", USER, "--pass", PASSWORD)
         if self.kind == "gs":
             return [
                 str(SCRIPTS / "gcp-storage-emulator"),
@@ -102,32 +86,11 @@ class Store:
             with urllib.request.urlopen(asked, timeout=10):
                 pass
 
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
-        return False
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.resume()
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
-    def pause(self) -> None:
-        """From here on connections are accepted by the kernel and never answered."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
 
 @contextlib.contextmanager
 def serving(kind: str, folder: Path) -> Iterator[Store]:
     """A store that runs, with its bucket."""
-    store = Store(kind, folder)
+    store = Store(folder, kind=kind)
     store.start()
     try:
         store.make_bucket()

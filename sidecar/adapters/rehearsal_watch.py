@@ -55,9 +55,7 @@ class CopyWatch:
         self._holder: tuple[int, int] | None = None  # pid and change counter while a lock is held
         self._since = self._looked_at = 0.0
         self._end = threading.Event()
-        self._looking = (
-            threading.Lock()
-        )  # a look may close an index that was replaced, while somebody asks who holds its lock
+        self._looking = threading.Lock()  # a look closes an index that was replaced; not while its lock is asked for
         self._thread = threading.Thread(target=self._run, name="copy-watch", daemon=True)
         self._longest_lock_s = self._resolution_s = 0.0
         self._commits = self._wal_bytes = self._wal_peak = self._largest = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from sidecar.adapters.background import Companion, running
 from sidecar.assembly import Running, assemble
-from sidecar.commands.place import folder_of, litestream_for, socket_in, turning
+from sidecar.commands.place import environment, folder_of, litestream_for, socket_in, turning
 from sidecar.commands.render import Echo
 from sidecar.commands.stopping import stopping
 from sidecar.core.errors import SidecarError
@@ -44,7 +43,7 @@ def demo(folder: Path | None, listen: str, *, once: bool, log_format: str, log_l
     set_up(log_format, log_level)
     binary = litestream_for("demo")
     say = _to_stderr if once else echo
-    env = {key: value for key, value in os.environ.items() if key != "AWS_CA_BUNDLE"}
+    env = environment()
     with stopping() as stop, folder_of(folder) as home, contextlib.ExitStack() as stack:
         options = _lay_out(home, binary, listen, stack.enter_context(socket_in(home)))
         say(f"folder      {home}")

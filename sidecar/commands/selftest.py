@@ -14,6 +14,7 @@ from sidecar.commands.render import Echo, drawn
 from sidecar.commands.selftest_faults import FAULTS, Fault, Patient
 from sidecar.commands.selftest_stage import Stage, staged
 from sidecar.commands.stopping import stopping
+from sidecar.commands.verify import Unknown
 from sidecar.core.errors import SidecarError, Stopped
 from sidecar.core.finding import Finding
 from sidecar.core.verdict import Verdict
@@ -30,12 +31,6 @@ class Patience:
     red_s: float = 60.0
     green_s: float = 60.0
     harmless_s: float = 20.0  # two drills
-
-
-class _Unknown(SidecarError):
-    """A fault that there is not: a usage error."""
-
-    exit_code = 2
 
 
 class _NotHealthy(SidecarError):
@@ -110,11 +105,11 @@ def tried(stage: Stage, faults: Sequence[Fault], patience: Patience | None = Non
 
 
 def chosen(names: Sequence[str]) -> list[Fault]:
-    """The faults of these names, in the gallery's order. Raises SidecarError for a name that none has."""
+    """The faults of these names, in the gallery's order. Raises Unknown for a name that none has."""
     known = {each.name: each for each in FAULTS}
     for name in names:
         if name not in known:
-            raise _Unknown(f"there is no fault {name}", f"one of: {', '.join(known)}")
+            raise Unknown(f"there is no fault {name}", f"one of: {', '.join(known)}")
     return [each for each in FAULTS if not names or each.name in names]
 
 

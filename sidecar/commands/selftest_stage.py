@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from sidecar.adapters import process
 from sidecar.adapters.background import Companion, running
 from sidecar.assembly import Running, assemble
-from sidecar.commands.place import socket_in, turning
+from sidecar.commands.place import environment, socket_in, turning
 from sidecar.commands.selftest_faults import MORE, SCHEMA, Fault, Patient
 from sidecar.core.errors import SidecarError
 from sidecar.options import Options
@@ -40,7 +39,7 @@ class Litestream:
 
     def start(self) -> None:
         """Until `stop`. Raises EnvironmentProblem."""
-        self._companion = self._runs.enter_context(running(self._argv, self._log, _environment()))
+        self._companion = self._runs.enter_context(running(self._argv, self._log, environment()))
 
     def stop(self) -> None:
         """End it, if it runs."""
@@ -81,7 +80,7 @@ class Stage:
         target = self.home / "aside" / fault.name / "restored.db"
         argv = [self.binary, "restore", "-config", str(self.home / "litestream.yml"), "-integrity-check", "quick",
                 "-o", str(target), str(_database(self.home, fault.name))]  # fmt: skip
-        ended = process.run(argv, timeout_s=ACT_S, stop=self.stop, env=_environment())
+        ended = process.run(argv, timeout_s=ACT_S, stop=self.stop, env=environment())
         target.unlink(missing_ok=True)
         if ended.returncode == 0:
             return "restores, check passed"
@@ -91,10 +90,6 @@ class Stage:
 
 def _database(home: Path, name: str) -> Path:
     return home / "data" / f"{name}.db"
-
-
-def _environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key != "AWS_CA_BUNDLE"}
 
 
 def _act(database: Path, stop: threading.Event, *words: str) -> None:

@@ -56,7 +56,7 @@ def verify(options: Options, names: Sequence[str], *, full: bool, keep: Path | N
 
 
 class Unknown(SidecarError):
-    """A name that no database has: a usage error."""
+    """A name that nothing has: a usage error."""
 
     exit_code = 2
 
