@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.instants import from_the_future
 from sidecar.core.policy import Policy
 from sidecar.core.units import spell
 
-CLOCK_SLACK = timedelta(minutes=1)  # facts this far ahead of the clock are new; beyond it the clock was set back
 SETTLING_FOR = timedelta(minutes=2)  # a database or a Litestream seen for less may still find the other
 LOOKS_MISSED_MAX = 3  # then the last listing no longer stands for the replica
 ROOM_MARGIN = 0.10  # above the database's own size: it may grow between plan and restore
@@ -45,11 +45,6 @@ def settling(case: Case) -> bool:
     claim, new = case.evidence.claim, case.now - SETTLING_FOR
     started = claim.started_at if claim is not None else None
     return case.evidence.first_seen_at > new or (started is not None and started > new)
-
-
-def from_the_future(at: datetime, now: datetime) -> bool:
-    """Whether a fact of ours is dated so far ahead that its age means nothing: it would stay new until the clock gets there."""
-    return at - now > CLOCK_SLACK
 
 
 def clock_set_back(name: str, reason: Reason, what: str, at: datetime, now: datetime) -> Finding | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from sidecar.core import ahead
 from sidecar.core.case import LOOKS_MISSED_MAX, Case, clock_set_back, seconds
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
@@ -22,23 +22,11 @@ REPLICA_HINTS: Mapping[LookResult, str] = {
 def lag(case: Case) -> Finding:
     """Has every commit older than max-lag reached the replica?"""
     name, evidence = "lag", case.evidence
-    ahead = _replica_ahead(evidence)
-    if ahead is not None:
-        return Finding(
-            name, Status.FAIL, ahead, Reason.REPLICA_AHEAD,
-            "production is older than its backup: was it restored or replaced? Keep the replica, and decide which one is right",
-        )  # fmt: skip
+    replica_ahead = _replica_ahead(evidence, case.now)
+    if replica_ahead is not None:
+        return replica_ahead
     if evidence.covered_at is None:
-        empty = evidence.sighting is not None and evidence.sighting.result is LookResult.NO_BACKUP
-        message = (
-            "the replica holds no commit of this database"
-            if empty
-            else "not known yet which commits have reached the replica"
-        )
-        return Finding(
-            name, Status.UNKNOWN, message, Reason.LAGGING, REPLICA_HINTS[LookResult.NO_BACKUP] if empty else "",
-            retryable=not empty or evidence.listing is None,
-        )  # fmt: skip
+        return _unknown(case)
     future = clock_set_back(name, Reason.LAGGING, "the last known good replication", evidence.covered_at, case.now)
     if future is not None:
         return future
@@ -79,9 +67,31 @@ def lag(case: Case) -> Finding:
     )
 
 
+def _unknown(case: Case) -> Finding:
+    """Nobody knows which commits the replica holds."""
+    sighting, listing = case.evidence.sighting, case.evidence.listing
+    if listing is not None:
+        dated, what = listing.last_at or listing.at, "the newest file of the replica"
+        future = clock_set_back("lag", Reason.LAGGING, what, dated, case.now)
+        if future is not None:
+            return future
+    empty = sighting is not None and sighting.result is LookResult.NO_BACKUP
+    message = (
+        "the replica holds no commit of this database"
+        if empty
+        else "not known yet which commits have reached the replica"
+    )
+    return Finding(
+        "lag", Status.UNKNOWN, message, Reason.LAGGING, REPLICA_HINTS[LookResult.NO_BACKUP] if empty else "",
+        retryable=not empty or listing is None,
+    )  # fmt: skip
+
+
 def _hint(sync_error: str | None) -> str:
     if sync_error and "no such table: _litestream_" in sync_error:  # measured: nothing but a restart makes them again
         return "restart Litestream: its own tables were dropped, and it makes them when it starts"
+    if sync_error and "cannot verify wal state" in sync_error:  # measured: it never finds its way back by itself
+        return "restart Litestream: its folder beside the database is not what it left there, and it begins anew when it starts"
     return "look at Litestream's log and at the replica's store; new commits are not being backed up"
 
 
@@ -96,19 +106,18 @@ def _not_looked_for(case: Case, limit_s: float) -> float | None:
     return age_s if well_then and not overdue else None
 
 
-def _replica_ahead(evidence: Evidence) -> str | None:
-    """A sentence when the replica holds what production never had. Litestream writes its local file before it uploads,
-    so local files read after a listing ended can never be behind that listing."""  # noqa: D205, D209 - one thought
-    live, sighting, listing = evidence.live, evidence.sighting, evidence.listing
-    if (
-        live is None or sighting is None or listing is None or sighting.listing != listing
-    ):  # equal: it may come from disk
+def _replica_ahead(evidence: Evidence, now: datetime) -> Finding | None:
+    """The replica holds what production never had: now, or again and again in the last minutes."""
+    told = ahead.positions(evidence.live, evidence.sighting, evidence.listing)
+    if evidence.ahead is not None and evidence.ahead.another_writer(now):
+        return Finding(
+            "lag", Status.FAIL, f"the replica was ahead of production {evidence.ahead.times} times, and production at its position in "
+            f"between, last {seconds(now - evidence.ahead.last_at):.0f} s ago: another Litestream writes to the same path", Reason.REPLICA_AHEAD,
+            "find it (another host, a second Pod, an old unit), stop it, and give each database a path of its own: what lies there now is a mixture",
+        )  # fmt: skip
+    if told is None or not ahead.is_ahead(*told):
         return None
-    if sighting.finished_at is None or live.read_at < sighting.finished_at or live.capture is None:
-        return None
-    local = live.capture.position
-    if local.generation:  # of a large transaction 0.3 may upload a part: what begins before the local end is not ahead
-        local = replace(local, offset=max(local.offset, live.capture.wal_end or 0))
-    if listing.position.covers(local) and not local.covers(listing.position):
-        return f"the replica is at {listing.position}, production only at {local}"
-    return None
+    return Finding(
+        "lag", Status.FAIL, f"the replica is at {told[0]}, production only at {told[1]}", Reason.REPLICA_AHEAD,
+        "production is older than its backup: was it restored or replaced? Keep the replica, and decide which one is right",
+    )  # fmt: skip

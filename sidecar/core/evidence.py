@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
+from sidecar.core import ahead
+from sidecar.core.ahead import Ahead
 from sidecar.core.model import (
-    Capture,
     CheckKind,
     Claim,
     ClaimSource,
@@ -26,6 +27,7 @@ from sidecar.core.model import (
     Sighting,
 )
 from sidecar.core.parity import ParityResult
+from sidecar.core.replicated import holds, time_of
 
 JUST_NOW = timedelta(seconds=15)  # local files are read every 5 s, and at once when they change
 
@@ -87,6 +89,7 @@ class Evidence:
     file_id: FileId | None = None
     replaced_at: datetime | None = None
     replaced_after: datetime | None = None
+    ahead: Ahead | None = None  # the replica, of production
     content: Content | None = None  # production's, by SQLite
     content_error: str | None = None
     last_drill: Drill | None = None
@@ -108,12 +111,13 @@ class Evidence:
         if self.replica is None:
             return replace(self, replica=identity)
         return replace(
-            self, replica=identity, sighting=None, listing=None, covered_at=None, covered_live=None
+            self, replica=identity, sighting=None, listing=None, covered_at=None, covered_live=None, ahead=None
         ).unproved()
 
     def after_live(self, live: LiveState) -> Evidence:
         """What the local files say now. An unchanged, covered database stays covered up to now."""
-        grown = replace(self, live=live)
+        told = ahead.positions(live, self.sighting, self.listing)
+        grown = replace(self, live=live, ahead=ahead.after(self.ahead, told, live.read_at))
         if live.file_id is not None:
             if self.file_id is None:
                 grown = replace(grown, file_id=live.file_id)
@@ -173,14 +177,14 @@ class Evidence:
             return grown
         grown = replace(grown, listing=listing)
         capture = live.capture
-        all_of_it = capture is not None and grown.replaced_at is None and _holds(listing, capture)
+        all_of_it = capture is not None and grown.replaced_at is None and holds(listing, capture)
         covered = all_of_it and coverage(live) is Coverage.COVERED
-        covered_at, before = live.read_at if covered else _time_of(listing, live), self.listing
+        covered_at, before = live.read_at if covered else time_of(listing, live), self.listing
         # What was covered stays so while the replica loses nothing: after hours of rest the local file at the listed
         # position is hours old, yet nothing was committed in between. A time from the future proves nothing.
         kept, now = grown.covered_at, sighting.finished_at or live.read_at
         if kept is not None and kept <= now and before is not None and listing.position.covers(before.position):
-            covered_at = max(covered_at, kept)
+            covered_at = max(covered_at or kept, kept)
         return replace(grown, covered_at=covered_at, covered_live=live if covered else None)
 
     def after_content(self, content: Content | None, error: str | None) -> Evidence:
@@ -188,12 +192,13 @@ class Evidence:
         return replace(self, content=content if content is not None else self.content, content_error=error)
 
     def after_drill(self, drill: Drill, *, max_shrink: float = 0.5) -> Evidence:
-        """A finished drill. A copy that shrank by more than `max_shrink` does not become the new measure of itself."""
+        """A finished drill. A copy that shrank by more than `max_shrink` becomes the new measure only where somebody said so."""
         passed = drill.outcome is Outcome.PASSED
         conclusive = drill.outcome is Outcome.FAILED or (passed and not self._outweighs(drill))
         baseline = self.baseline
-        if passed and drill.content is not None and shrinkage(baseline, drill.content) <= max_shrink:
-            baseline = drill.content
+        if passed and drill.content is not None:
+            meant = drill.accepts_shrink or shrinkage(baseline, drill.content) <= max_shrink
+            baseline = drill.content if meant else baseline
         grown = replace(
             self,
             last_drill=drill,
@@ -226,19 +231,6 @@ class Evidence:
         if self.live is None or self.covered_live is None:
             return True
         return self.live.fingerprint != self.covered_live.fingerprint
-
-
-def _holds(listing: Listing, capture: Capture) -> bool:
-    """Whether the replica has all that Litestream had captured.
-
-    A listing of 0.3 says where its newest WAL segment begins and not where it ends. Where it begins before the last commit, its
-    time decides, in whole seconds as listed: it was written after the last commit was captured, so it holds it.
-    """
-    if listing.position.covers(capture.position):
-        return True
-    listed, local = listing.position, capture.position
-    same_wal = bool(local.generation) and (listed.generation, listed.index) == (local.generation, local.index)
-    return same_wal and listing.at >= capture.at.replace(microsecond=0)
 
 
 def _with_production(evidence: Evidence, drill: Drill) -> Evidence:
@@ -281,18 +273,3 @@ def _captured_since(known: Evidence, live: LiveState) -> bool:
         return capture.at >= known.replaced_at
     since = known.replaced_after or known.replaced_at
     return claim.up and claim.started_at is not None and since < claim.started_at <= capture.at
-
-
-def _time_of(listing: Listing, live: LiveState) -> datetime:
-    """Up to which instant commits are in the replica, when it is not known to hold them all.
-
-    The newest local file that the listed position contains carries the writer's time, read just after the WAL was. Where the
-    position is older than all local files, so are the commits it holds; the replica's own clock (upload time on object stores)
-    can only lower that. Never later than the moment before the listing.
-    """
-    captures = [each for each in live.captures if each.at <= live.read_at]  # one from the future proves nothing
-    contained = next((each.at for each in captures if listing.position.covers(each.position)), None)
-    if contained is not None:
-        return contained
-    oldest = min((each.at for each in live.captures), default=live.read_at)
-    return min(listing.last_at or listing.at, oldest, live.read_at)

@@ -279,6 +279,7 @@ class Drill:
     litestream_version: str | None = None
     parity: Parity | None = None  # None: not asked for
     parity_seconds: float | None = None
+    accepts_shrink: bool = False  # somebody said that what is gone was meant to go
 
 
 @dataclass(frozen=True, slots=True)

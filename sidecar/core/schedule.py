@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from sidecar.core.case import CLOCK_SLACK
 from sidecar.core.evidence import Evidence
+from sidecar.core.instants import CLOCK_SLACK
 from sidecar.core.model import CheckKind, Drill, LookResult, Outcome
 from sidecar.core.policy import Policy
 

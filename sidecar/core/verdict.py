@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.core.case import Scratch, from_the_future
+from sidecar.core.case import Scratch
 from sidecar.core.checks import Judged, judge
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding
+from sidecar.core.instants import from_the_future
 from sidecar.core.model import Content, Database, Drill
 from sidecar.core.parity import Parity
 from sidecar.core.policy import Policy

@@ -21,6 +21,7 @@ from sidecar.adapters.ledger import Ledger
 from sidecar.adapters.ledger.behind import DATABASES_MAX
 from sidecar.adapters.ledger.codec import FACTS
 from sidecar.adapters.ledger.file import DRILLS_KEPT_MAX, FAILED_KEPT_MAX, EvidenceFile, new_drill
+from sidecar.core.ahead import Ahead
 from sidecar.core.errors import EnvironmentProblem
 from sidecar.core.evidence import Evidence
 from sidecar.core.model import (
@@ -111,8 +112,9 @@ def full_evidence() -> Evidence:
     made = made.after_content(CONTENT, "why").after_database_check(replace(check, sound=True, reason=None))
     made = made.after_drill(drill(1)).after_drill(drill(2, Outcome.FAILED)).after_database_check(check)
     made = replace(
-        made.of_replica(database().replica), covered_live=live, covered_at=T0, replaced_at=T0, replaced_after=T0
-    )
+        made.of_replica(database().replica), covered_live=live, covered_at=T0, replaced_at=T0, replaced_after=T0,
+        ahead=Ahead(2, T0, now=True),
+    )  # fmt: skip
     unset = [fact for fact in FACTS if getattr(made, fact) is None]
     assert not unset, "a fact that this test does not know"
     return made
@@ -367,7 +369,8 @@ def test_without_a_daemon_the_foreground_writes_all(folder: Path) -> None:
 
 def test_drills_of_two_processes_fall_into_order(folder: Path) -> None:
     """The other's drill ended earlier, and is seen only when ours has been recorded."""
-    with opened(folder) as daemon, opened(folder, exclusive=False) as verify:
+    clock = HandClock(T0 + timedelta(hours=5))
+    with opened(folder, clock) as daemon, opened(folder, clock, exclusive=False) as verify:
         ours, theirs = drill(5, Outcome.INCONCLUSIVE), drill(4, Outcome.FAILED)
         daemon.add_drill(database(), drill(1))
         daemon.add_drill(database(), ours)
@@ -375,6 +378,23 @@ def test_drills_of_two_processes_fall_into_order(folder: Path) -> None:
         daemon.refresh()
         seen = daemon.snapshot()["/data/app.db"]
         assert (seen.last_drill, seen.last_conclusive, seen.last_passed) == (ours, theirs, drill(1))
+
+
+def test_a_drill_from_before_the_clock_was_set_back_does_not_outweigh_newer_ones(folder: Path) -> None:
+    """It would stand for hours as the newest, while drills that nobody counts follow each other."""
+    clock = HandClock(T0 + timedelta(hours=5))
+    with opened(folder, clock) as daemon:
+        daemon.add_drill(database(), drill(5))
+        clock.at = T0
+        now = drill(6, Outcome.FAILED, at=T0)
+        daemon.add_drill(database(), now)
+        seen = daemon.snapshot()["/data/app.db"]
+        assert (seen.last_drill, seen.last_conclusive) == (now, now)
+        proof = drill(7, at=T0)
+        daemon.add_drill(database(), proof)
+        seen = daemon.snapshot()["/data/app.db"]
+        assert (seen.last_drill, seen.last_conclusive, seen.last_passed) == (proof, proof, proof)
+        assert seen.not_passed_in_a_row == 0
 
 
 def test_history_is_bounded_and_failures_outlive_successes(folder: Path) -> None:

@@ -128,7 +128,17 @@ def test_what_a_listing_proves_while_production_is_ahead(
 
 def test_a_clock_that_runs_ahead_proves_nothing_beyond_the_reading() -> None:
     evidence = looked(live(index(12), capture(9, 9, made=3600), read=10), listing(Position.of_txid(9), newest=3600))
-    assert evidence.covered_at == at(10)
+    assert evidence.covered_at is None
+
+
+def test_a_clock_that_was_set_back_makes_no_dead_litestream_current() -> None:
+    """Its files go on past the instant that it is now once more: as each of them becomes past, none makes the replica current."""
+    files = capture(9, 9, made=1800), capture(8, 8, made=600), capture(7, 7, made=0)
+    for now in (10, 610, 1000):
+        evidence = looked(live(index(12), *files, read=now), listing(Position.of_txid(9), newest=1800))
+        assert evidence.covered_at is None
+    evidence = looked(live(index(12), *files, read=1900), listing(Position.of_txid(9), newest=1800))
+    assert evidence.covered_at == at(1800)
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,14 @@ def test_a_copy_that_shrank_does_not_become_the_measure_of_itself() -> None:
     assert healthy().after_drill(drill(SOON, content=small), max_shrink=0.95).baseline == small
 
 
+def test_a_copy_that_shrank_becomes_the_measure_where_somebody_said_so_and_it_passed() -> None:
+    small = content(SOON, tables={"users": 10, "orders": 5})
+    meant = replace(drill(SOON, content=small), accepts_shrink=True)
+    assert healthy().after_drill(meant).baseline == small
+    failed = replace(drill(SOON, Outcome.FAILED, "db_corrupt"), content=small, accepts_shrink=True)
+    assert healthy().after_drill(failed).baseline == healthy().baseline
+
+
 # Production's own check
 
 

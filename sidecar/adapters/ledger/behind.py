@@ -59,8 +59,10 @@ class WriteBehind:
             volatile = VOLATILE & facts
             waited = now_s - self._volatile_at.get(path, 0.0) >= VOLATILE_EVERY_S
             if before is not None and volatile and not everything and not (waited and left > 0):
-                facts -= volatile
-                kept = replace(evidence, **{fact: getattr(before, fact) for fact in volatile})
+                # What is known for the first time is not kept waiting: whoever starts after a kill would know nothing of it.
+                later = {fact for fact in volatile if getattr(before, fact) is not None}
+                facts -= later
+                kept = replace(evidence, **{fact: getattr(before, fact) for fact in later})
             elif volatile:
                 left -= 1
                 self._volatile_at[path] = now_s

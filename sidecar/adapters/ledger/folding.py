@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from sidecar.core.evidence import Evidence
+from sidecar.core.instants import from_the_future
 from sidecar.core.model import Drill, Outcome
 
 
@@ -18,12 +19,15 @@ def changed(facts: Iterable[str], before: Evidence | None, now: Evidence) -> fro
     return frozenset(fact for fact, old, new in pairs if new is not old and new != old)
 
 
-def fold(evidence: Evidence, drill: Drill, max_shrink: float) -> Evidence:
-    """`after_drill`, also for a drill of another process that ended before the newest one here."""
+def fold(evidence: Evidence, drill: Drill, max_shrink: float, now: datetime) -> Evidence:
+    """`after_drill`, also for a drill of another process that ended before the newest one here.
+
+    One that ended after now does not count as newer: the clock was set back, and it would outweigh every drill until it is caught up.
+    """
     newest = evidence.last_drill
     if newest is not None and newest.id == drill.id and newest.outcome is not Outcome.ABORTED:
         return evidence  # a write that was thought to have failed
-    if newest is None or drill.finished_at >= newest.finished_at:
+    if newest is None or drill.finished_at >= newest.finished_at or from_the_future(newest.finished_at, now):
         return evidence.after_drill(drill, max_shrink=max_shrink)
     counted = 0 if newest.outcome is Outcome.PASSED else 1  # it is applied a second time below
     before = replace(evidence, not_passed_in_a_row=max(0, evidence.not_passed_in_a_row - counted))

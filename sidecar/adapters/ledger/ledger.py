@@ -122,7 +122,7 @@ class Ledger:
         """A finished drill: into memory, and to disk at once."""
         self.refresh()
         with self._memory:
-            grown = self._change(database.path, lambda evidence: fold(evidence, drill, max_shrink))
+            grown = self._change(database.path, lambda evidence: fold(evidence, drill, max_shrink, self._clock.now()))
             self._pending.append((new_drill(database.path, database.name, drill, max_shrink), drill))
             del self._pending[:-PENDING_MAX]
         self.flush()
@@ -215,13 +215,14 @@ class Ledger:
 
     def _fold_in(self, rows: list[DrillRow]) -> None:
         """Drills of other processes into memory. Their rows are committed, so nothing here has to be undone."""
+        now = self._clock.now()
         for row in rows:
             drill = self._drill_of(row)
             with self._memory:
                 ours = drill is not None and any(drill.id == pending.id for _, pending in self._pending)
                 if drill is not None and not ours:
-                    found: Drill = drill
-                    self._change(row.path, lambda evidence, found=found, row=row: fold(evidence, found, row.max_shrink))  # type: ignore[misc] # bound now
+                    found, shrink = drill, row.max_shrink
+                    self._change(row.path, lambda known, it=found, shrink=shrink: fold(known, it, shrink, now))  # type: ignore[misc] # bound now
                 self._folded[row.path] = self._seen_seq = row.seq
 
     def _write(self, *, everything: bool) -> None:
@@ -286,6 +287,6 @@ class Ledger:
                 continue
             drill = lost_drill(drill_id, started_at, now)
             with self._memory:
-                self._change(path, lambda evidence, drill=drill: fold(evidence, drill, 1.0))  # type: ignore[misc] # bound now
+                self._change(path, lambda evidence, drill=drill: fold(evidence, drill, 1.0, now))  # type: ignore[misc] # bound now
                 self._pending.append((new_drill(path, name, drill, 1.0), drill))
         self.flush()
