@@ -129,11 +129,18 @@ def history(db: str | None, limit: int, *, deploys: bool, as_json: bool, **given
     type=click.Path(path_type=Path, file_okay=False, readable=False),
     help="keep the checked copies in this folder",
 )
-def verify(dbs: tuple[str, ...], keep: Path | None, *, as_json: bool, full: bool, **given: Any) -> int:
+@option(
+    "--accept-shrink", is_flag=True, help="what is gone was meant to go: what this drill restores is the new measure"
+)
+def verify(
+    dbs: tuple[str, ...], keep: Path | None, *, as_json: bool, full: bool, accept_shrink: bool, **given: Any
+) -> int:
     """Drill now, in the foreground; no daemon needed."""
+    from sidecar.commands.verify import Wishes  # noqa: PLC0415
     from sidecar.commands.verify import verify as command  # noqa: PLC0415
 
-    return command(options(given), dbs, full=full, keep=keep, as_json=as_json, echo=say)
+    wishes = Wishes(full=full, keep=keep, accept_shrink=accept_shrink, as_json=as_json)
+    return command(options(given), dbs, wishes, echo=say)
 
 
 @cli.command()

@@ -51,6 +51,7 @@ class Order:
     keep_name: str | None = None  # default: the database's name and the drill's id
     position: Position | None = None  # restore to exactly this one instead of the newest
     parity: bool = False  # compare what comes back with production, page by page
+    accepts_shrink: bool = False  # what comes back is the new measure, however much is gone
 
 
 def new_id() -> str:
@@ -76,6 +77,7 @@ class Driller:
         blank = Drill(
             id=order.id or new_id(), outcome=Outcome.INCONCLUSIVE, reason=None, message="", hint="", position=None,
             started_at=started, finished_at=started, check=order.check, litestream_version=self.replica.version,
+            accepts_shrink=order.accepts_shrink,
         )  # fmt: skip
         attempt = _Attempt(self, order, blank, deadline, stop, progress)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sidecar import __version__
@@ -37,21 +37,34 @@ BESIDE_PRODUCTION = frozenset(
 HEADLINES = {0: "PROVED", 1: "DISPROVED", 3: "COULD NOT TELL"}
 
 
-def verify(options: Options, names: Sequence[str], *, full: bool, keep: Path | None, as_json: bool, echo: Echo) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """How to drill, as the command line says."""
+
+    full: bool = False
+    keep: Path | None = None
+    accept_shrink: bool = False
+    as_json: bool = False
+
+
+def verify(options: Options, names: Sequence[str], wishes: Wishes, *, echo: Echo) -> int:
     """Drill the named databases (none: all), print what was found; the exit code of the worst one."""
+    if wishes.accept_shrink and not names:
+        raise Unknown("--accept-shrink needs the name of a database", "name those whose loss was meant, one by one")
     set_up(options.log_format, options.log_level)
     with tools(options, exclusive=False) as kit, stopping() as stop:
         keeper = FleetKeeper(load_fleet(options, kit.binary.generation), kit.clock)
         databases = wanted(keeper.fleet, names)
-        _make_room(keep, databases)
-        check = CheckKind.FULL if full else CheckKind.QUICK
-        drills = {each.path: _prove(kit, keeper.fleet, each, check, keep, stop) for each in databases}
+        _make_room(wishes.keep, databases)
+        drills = {each.path: _prove(kit, keeper.fleet, each, wishes, stop) for each in databases}
         room = Scratch(kit.clock.now(), kit.scratch.free_bytes())
         answers = Answers(keeper, kit.ledger, kit.clock, DrillDesk(new_id), lambda: room, __version__)
         found = answers.verdict(databases)
         document = answers.ready(proof(found, drills))
     code = exit_code(document)
-    echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else fleet_table(document, HEADLINES[code]))
+    echo(
+        json.dumps(document, indent=2, ensure_ascii=False) if wishes.as_json else fleet_table(document, HEADLINES[code])
+    )
     return code
 
 
@@ -90,9 +103,7 @@ def _make_room(keep: Path | None, databases: Sequence[Database]) -> None:
         ) from error
 
 
-def _prove(
-    kit: Tools, fleet: Fleet, database: Database, check: CheckKind, keep: Path | None, stop: threading.Event
-) -> Drill:
+def _prove(kit: Tools, fleet: Fleet, database: Database, wishes: Wishes, stop: threading.Event) -> Drill:
     """One look and one drill, recorded in the history. Raises Stopped."""
     policy = fleet.policies[database.path]
     for path, claim in kit.claims(fleet).read((database,)).items():
@@ -102,7 +113,10 @@ def _prove(
         progress("listing", 0, None)
         looked = kit.looker.look(database, known, policy, fleet.command_timeout_s, stop)
         kit.ledger.record(database.path, looked.applied)
-        order = Order(database, policy, check, new_id(), keep, parity=policy.parity)
+        order = Order(
+            database, policy, CheckKind.FULL if wishes.full else CheckKind.QUICK, new_id(), wishes.keep,
+            parity=policy.parity, accepts_shrink=wishes.accept_shrink,
+        )  # fmt: skip
         kit.ledger.begin_drill(database, order.id)
         drill = kit.driller.run(order, stop=stop, progress=progress)
     kit.ledger.add_drill(database, drill, max_shrink=policy.max_shrink)

@@ -112,7 +112,7 @@ def identity(case: Case) -> Finding:
         return Finding(
             name, Status.FAIL, f"{lost:.0%} of its rows, tables or pages are gone, compared with the copy of "
             f"{(evidence.baseline.read_at if evidence.baseline else case.now):%Y-%m-%d %H:%M}",
-            Reason.SHRUNK, "find out what deleted them; if it was meant, raise policy.max-shrink until the next drill",
+            Reason.SHRUNK, "find out what deleted them; if it was meant: `litestream-sidecar verify NAME --accept-shrink`",
             observed=lost, limit=case.policy.max_shrink, unit="ratio",
         )  # fmt: skip
     if production is None:
@@ -145,6 +145,11 @@ def _another(production: Content, restored: Content) -> str | None:
 def database(case: Case) -> Finding:
     """Did production's own content pass quick_check recently?"""
     name, evidence = "database", case.evidence
+    if evidence.live is not None and evidence.live.file_id is None and evidence.live.error is not None:
+        return Finding(
+            name, Status.UNKNOWN, f"whether there is a database file cannot be seen: {evidence.live.error}", Reason.UNREADABLE,
+            "run the sidecar as the app's user, or let it into the folder",
+        )  # fmt: skip
     if evidence.live is not None and evidence.live.file_id is None:
         return Finding(
             name, Status.FAIL, "there is no database file at its path", Reason.UNREADABLE,

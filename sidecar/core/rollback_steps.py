@@ -149,7 +149,7 @@ def _after(plan: Plan) -> Iterator[Step]:
     yield Step(
         "see that the backup covers it again",
         (_said(PROGRAM, "verify", *names, *plan.around.options),) if names else (),
-        ("where it says `shrunk`: that is the rollback itself, and ends with the next drill that passes",),
+        ("where it says `shrunk`: that is the rollback itself; say so with `--accept-shrink`",),
     )
 
 

@@ -198,6 +198,10 @@ DATABASE = [
         check="database", evidence=NEW.after_live(NO_FILE), status=FAIL, reason=Reason.UNREADABLE, retryable=True,
         says="there is no database file at its path",
     ),
+    Row(  # not being let in says nothing of what stands there
+        check="database", evidence=GOOD.after_live(replace(NO_FILE, error="/data/app.db: permission denied")), status=UNKNOWN,
+        reason=Reason.UNREADABLE, says="cannot be seen: /data/app.db: permission denied",
+    ),
     Row(
         check="database", evidence=GOOD.after_database_check(DAMAGED), status=FAIL, reason=Reason.DB_CORRUPT,
         says="production is damaged: quick_check: row 3 missing",

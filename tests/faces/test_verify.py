@@ -146,6 +146,31 @@ def test_what_the_replica_lacks_is_a_no(scene: Scene) -> None:
     assert (check(ran.document, "lag")["status"], check(ran.document, "drill")["status"]) == ("fail", "pass")
 
 
+def test_what_was_meant_to_go_is_accepted_by_name(scene: Scene, litestream: Callable[..., Litestream]) -> None:
+    assert scene.run("verify", "app").code == 0
+    litestream(scene.litestream_yml).start()
+    connection = sqlite3.connect(scene.database(), isolation_level=None)
+    connection.execute("delete from t where id > 20")
+
+    def shrunk() -> bool:
+        ran = scene.run("verify", "app", "--json")
+        return (
+            ran.code == 1 and check(ran.document, "drill")["status"] == check(ran.document, "lag")["status"] == "pass"
+        )
+
+    until(shrunk, within=30, every=0.3, say="the replica has what is left")
+    refused = check(scene.run("verify", "app", "--json").document, "identity")
+    assert (refused["status"], refused["reason"]) == ("fail", "shrunk")
+    assert "verify NAME --accept-shrink" in refused["hint"]
+    scene.run("verify", "--accept-shrink").refused(2, "--accept-shrink needs the name of a database")
+    accepted = scene.run("verify", "app", "--accept-shrink", "--json")
+    assert (accepted.code, check(accepted.document, "identity")["status"]) == (0, "pass")
+    assert scene.run("verify", "app").code == 0, "from here on it is the measure"
+    connection.execute("delete from t where id > 2")
+    until(lambda: scene.run("verify", "app").code == 1, within=30, every=0.3, say="what is lost after that shows again")
+    connection.close()
+
+
 def test_a_kept_copy_is_there_alone_and_opens(scene: Scene) -> None:
     kept = scene.folder / "a" / "kept"
     ran = scene.run("verify", "users", "--keep", kept, "--json")
