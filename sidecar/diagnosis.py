@@ -22,6 +22,7 @@ from sidecar.look import Looker
 
 MAX_LAG_CALM = timedelta(seconds=5)
 CLOCK_SLACK = timedelta(seconds=30)
+STATE_BYTES_MIN = 1_000_000  # below it evidence stops being written before long
 ADD_SOCKET = "add these two lines to litestream.yml and restart Litestream:\nsocket:\n  enabled: true"
 ADD_METRICS = "add this line to litestream.yml and restart Litestream:\naddr: 127.0.0.1:9090"  # 0.3 has no socket
 
@@ -68,6 +69,11 @@ def state(settings: Settings) -> Iterator[Diagnosis]:
     """Can evidence be kept? Only looks: a directory made by `sudo … doctor` would not be the daemon's."""
     folder = settings.state_dir
     above = _existing(folder)
+    if above == folder and os.access(folder, os.W_OK):
+        free = shutil.disk_usage(folder).free
+        if free < STATE_BYTES_MIN:
+            yield Diagnosis("state", Grade.BAD, f"there is no room in the state directory {folder}: {free / 1e6:.1f} MB are free",
+                            "free some, or name another with --state-dir: without it a restart forgets what was proved")  # fmt: skip
     if above != folder and not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         yield Diagnosis("state", Grade.BAD, f"the state directory {folder} cannot be made by user {os.geteuid()}",
                         "make it and give it to the sidecar's user, or name another with --state-dir")  # fmt: skip

@@ -9,7 +9,15 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
-from sidecar.core.errors import LitestreamError, Overdue, ScratchFull, SidecarError, Stopped, UnsoundCopy
+from sidecar.core.errors import (
+    OPEN_FILES_HINT,
+    LitestreamError,
+    Overdue,
+    ScratchFull,
+    SidecarError,
+    Stopped,
+    UnsoundCopy,
+)
 from sidecar.core.finding import Reason
 from sidecar.core.model import Drill, Outcome
 
@@ -36,6 +44,11 @@ class Found(Exception):
 
 def kept_out(drill: Drill, error: OSError) -> Drill:
     """The machine, not the backup, stood in the way."""
+    if error.errno == errno.EMFILE:
+        return replace(
+            drill, reason=Reason.RESTORE_FAILED.value, hint=OPEN_FILES_HINT,
+            message=f"the sidecar ran out of file descriptors: {error.strerror}",
+        )  # fmt: skip
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     return replace(
         drill,

@@ -6,6 +6,7 @@ sequential read only, and the check then costs production nothing.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from threading import Event
 
 from sidecar.core.case import room_for
-from sidecar.core.errors import Overdue, ScratchFull, SidecarError, Stopped
+from sidecar.core.errors import OPEN_FILES_HINT, Overdue, ScratchFull, SidecarError, Stopped
 from sidecar.core.finding import Reason
 from sidecar.core.model import CheckKind, Database, DatabaseCheck, LiveState
 from sidecar.core.policy import Policy
@@ -69,7 +70,7 @@ class Examiner:
             reason, message, hint = _reason(error), error.message, error.hint
         except OSError as error:
             reason, message = Reason.CHECK_OLD, f"the scratch directory could not be used: {error.strerror or error}"
-            hint = "check scratch-dir and its free space"
+            hint = OPEN_FILES_HINT if error.errno == errno.EMFILE else "check scratch-dir and its free space"
         except Exception as error:  # unforeseen: not checked, said, and tried again later
             log.exception("a check of production failed in a way that nobody foresaw")
             reason, message, hint = (

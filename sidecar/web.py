@@ -15,6 +15,7 @@ from typing import Any
 
 from sidecar.answers import Answers
 from sidecar.core.model import Database
+from sidecar.core.people import tame
 from sidecar.core.verdict import text_lines
 from sidecar.desk import DrillDesk
 from sidecar.openapi import openapi
@@ -176,7 +177,7 @@ class App:
         code = 200 if fleet.ready else 503
         if not asked.text:
             return Response(code, as_json(self.answers.ready(fleet)), JSON, headers)
-        lines = (" ".join(line.split()) for line in text_lines(fleet))  # a message may hold line breaks
+        lines = (tame(" ".join(line.split())) for line in text_lines(fleet))  # a name or a message may hold anything
         return Response(code, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"), TEXT, headers)
 
     async def _database(self, request: Request) -> Response:

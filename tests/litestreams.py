@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ from typing import Self, TypeVar
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
+PORTS = range(12_000, 32_000)
 
 
 def binary() -> str:
@@ -54,9 +56,13 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that nobody listens on, below those that the kernel gives to outgoing connections: a server that is ended and started again
+    finds it free."""
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(what: Callable[[], T], *, within: float = 20.0, every: float = 0.05, say: str = "") -> T:
@@ -199,11 +205,17 @@ class Server:
     folder: Path
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    ends_by: signal.Signals = signal.SIGKILL
 
     @property
     def argv(self) -> list[str]:
         """The command that serves."""
         raise NotImplementedError
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What it has to be told by its environment."""
+        return {}
 
     def rclone(self, protocol: str, *options: str) -> list[str]:
         """rclone's server of a protocol, which sees at once what a test does to the folder."""
@@ -214,7 +226,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
             self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True, env=environment(RCLONE_CONFIG="/dev/null"),
+            start_new_session=True, env=environment(RCLONE_CONFIG="/dev/null", **self.variables), cwd=self.folder,
         )  # fmt: skip
         until(self._answers, say=f"{Path(self.argv[0]).name} listens")
 
@@ -226,8 +238,8 @@ class Server:
     def stop(self) -> None:
         if self.process is not None:
             self.resume()
-            self.process.kill()
-            self.process.wait()
+            self.process.send_signal(self.ends_by)
+            self.process.wait(timeout=20)
         self.process = None
 
     def pause(self) -> None:

@@ -11,6 +11,7 @@ endpoint, a connection of our own, tried while the command takes long, tells the
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -31,6 +32,9 @@ CONNECT_S = 2.0  # a connection not accepted by then counts as silence
 PROBE_AFTER_S = (1.0, 2.0)  # refused at both instants: no server there, and none starting
 LISTING_BYTES_MAX = 32 * 1024 * 1024  # a month of 30-second files is about 20 MB of JSON
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+OUT_OF_MEMORY_HINT = (
+    "most likely the machine or the container ran out of memory (`dmesg` says what the kernel killed): give it more"
+)
 LEFTOVERS = ("-wal", "-shm", "-journal", "-txid")
 
 
@@ -93,7 +97,7 @@ class Runner:
         if done.returncode < 0:
             raise UnknownFailure(
                 f"`litestream {ask.verb}` was ended by signal {-done.returncode}",
-                "if it was signal 9, the machine or the container ran out of memory",
+                OUT_OF_MEMORY_HINT if done.returncode == -signal.SIGKILL else "find out who sent it (`dmesg`)",
             )
         if done.returncode != 0 or reports_error(stdout):
             said = stderr if stderr.strip() and not reports_error(stdout) else stdout

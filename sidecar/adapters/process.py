@@ -4,6 +4,7 @@ The traps it is here for:
 - A child's children may outlive it and hold its pipes open: we read until the child has exited, never until end-of-file.
 - A signal to a reaped pid may hit a stranger: the group is signalled only while its leader is running or a zombie.
 - A child that is not reaped stays a zombie: every way out of `run` waits for it.
+- Descriptors may run out at any instant: what is needed to watch a child is had before there is one.
 - A full pipe blocks its writer and, if we wait for the writer, us: standard input, output and error share one loop.
 - Waiting in slices makes short commands slow: the child's exit wakes the loop (pidfd); slices only bound how late a stop
   or a deadline is noticed.
@@ -14,6 +15,7 @@ The traps it is here for:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -25,7 +27,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO, Self
 
-from sidecar.core.errors import EnvironmentProblem, Overdue, SidecarError, Stopped
+from sidecar.core.errors import OPEN_FILES_HINT, EnvironmentProblem, Overdue, SidecarError, Stopped
 
 SLICE_S = 0.1  # how late a stop is noticed
 SLICE_S_MIN = 0.002  # where no pidfd wakes us, the first slices are this short
@@ -33,6 +35,11 @@ GRACE_S = 5.0  # between TERM and KILL
 STDOUT_BYTES_MAX = 8 * 1024 * 1024
 STDERR_BYTES_MAX = 64 * 1024  # the tail that is kept
 CHUNK_BYTES = 64 * 1024
+_HINTS = {
+    errno.EMFILE: OPEN_FILES_HINT,
+    errno.EAGAIN: "raise the limit of processes (TasksMax= in its unit, pids.max of the container)",
+    errno.ENOMEM: "give the machine or the container more memory",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,8 @@ def run(  # noqa: PLR0913 - one keyword per thing a caller may decide; a paramet
     """
     began = time.monotonic()
     name = " ".join([Path(argv[0]).name, *argv[1:2]])
-    with _Child(_start(argv, env, cwd, piped=stdin is not None), stdin or b"", stdout_bytes_max) as child:
+    selector, process = _start(argv, env, cwd, piped=stdin is not None)
+    with _Child(process, selector, stdin or b"", stdout_bytes_max) as child:
         if nice:
             with contextlib.suppress(OSError):  # it may have ended already; niceness is a courtesy
                 os.setpriority(os.PRIO_PGRP, child.pid, nice)
@@ -98,9 +106,11 @@ def run(  # noqa: PLR0913 - one keyword per thing a caller may decide; a paramet
 
 def _start(
     argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | str | None, *, piped: bool
-) -> subprocess.Popen[bytes]:
+) -> tuple[selectors.BaseSelector, subprocess.Popen[bytes]]:
+    selector: selectors.BaseSelector | None = None
     try:
-        return subprocess.Popen(
+        selector = selectors.DefaultSelector()
+        return selector, subprocess.Popen(
             list(argv),
             stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -111,23 +121,26 @@ def _start(
             start_new_session=True,
         )
     except OSError as error:
+        if selector is not None:
+            selector.close()
         if cwd is not None and not Path(cwd).is_dir():
             raise EnvironmentProblem(f"the folder {cwd} is gone", "check scratch-dir") from error
-        raise EnvironmentProblem(
-            f"cannot start {argv[0]}: {error.strerror}", "check that the program exists and may be executed"
-        ) from error
+        hint = _HINTS.get(error.errno or 0, "check that the program exists and may be executed")
+        raise EnvironmentProblem(f"cannot start {argv[0]}: {error.strerror}", hint) from error
 
 
 class _Child:
     """A running child and its pipes. Leaving the block ends it if it runs, kills what it left behind, and reaps it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, stdout_bytes_max: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], selector: selectors.BaseSelector, stdin: bytes, stdout_bytes_max: int
+    ) -> None:
         self.pid = process.pid
         self.stdout, self.flooded = bytearray(), False
         self._process, self._stdin, self._stdout_bytes_max = process, memoryview(stdin), stdout_bytes_max
         self._stderr, self._stderr_cut = bytearray(), 0
         self._slice_s, self._discard = SLICE_S_MIN, False
-        self._selector = selectors.DefaultSelector()
+        self._selector = selector
         self._pidfd = _pidfd(process.pid)
         if self._pidfd is not None:
             self._selector.register(self._pidfd, selectors.EVENT_READ, self._nothing)

@@ -8,6 +8,7 @@ between making a room and locking it from being taken for a leftover.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -42,6 +43,7 @@ class Scratch:
         self._directory, self._max_bytes = directory, max_bytes
         self._guard = threading.Lock()
         self._promised: dict[Path, int] = {}
+        self._resisting: set[Path] = set()  # rooms that could not be removed yet
         self._prepare()
 
     def free_bytes(self) -> int:
@@ -63,6 +65,8 @@ class Scratch:
         Raises:
             ScratchFull: less is free.
         """
+        for each in list(self._resisting):
+            self._remove(each)
         with self._guard:
             outstanding = sum(max(promised - _used(each), 0) for each, promised in self._promised.items())
             free = max(self.free_bytes() - outstanding, 0)
@@ -77,8 +81,10 @@ class Scratch:
         try:
             yield room
         finally:
-            shutil.rmtree(room, ignore_errors=True)  # what resists is swept at the next start
+            self._remove(room)
             os.close(lock)
+            if room in self._resisting:  # removing needs a descriptor or two, and this may have been the last one
+                self._remove(room)
             with self._guard:
                 del self._promised[room]
 
@@ -99,10 +105,22 @@ class Scratch:
                 os.close(lock)
         return swept
 
+    def _remove(self, room: Path) -> None:
+        """Remove a room that is done with. What resists (no descriptor left, a disk that fails) is tried again with the next room."""
+        shutil.rmtree(room, ignore_errors=True)
+        if os.path.lexists(room):
+            self._resisting.add(room)
+        else:
+            self._resisting.discard(room)
+
     def _make(self) -> tuple[Path, int]:
         with self._alone():
             room = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._directory))
-            lock = _locked(room)
+            try:
+                lock = _locked(room)
+            except OSError:  # no descriptor left: the same that `_alone` might have met
+                room.rmdir()
+                raise
         if lock is None:
             raise EnvironmentProblem(f"{room} cannot be locked", "put scratch-dir on a local file system")
         return room, lock
@@ -142,10 +160,15 @@ class Scratch:
 
 
 def _locked(room: Path) -> int | None:
-    """A descriptor that holds the room's lock; None when somebody else holds it, or the room is gone or no directory."""
+    """A descriptor that holds the room's lock; None when somebody else holds it, or the room is gone or no directory.
+
+    Raises OSError where this process may open nothing more.
+    """
     try:
         descriptor = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

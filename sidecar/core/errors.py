@@ -17,6 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sidecar.core.people import tame
+
+# What to do about EMFILE, wherever it strikes: it says nothing of the file that was to be opened.
+OPEN_FILES_HINT = "raise the sidecar's limit of open files (`ulimit -n`, LimitNOFILE= in its unit), and restart it"
+SAID_MAX = 400  # characters of one mistake: a key or a value may be as long as the file
+
 
 class SidecarError(Exception):
     """Anything we refuse with a sentence.
@@ -50,7 +56,9 @@ class Mistake:
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
-        return f"{where}{self.message}" + (f" (line {self.line})" if self.line is not None else "")
+        said = tame(" ".join(f"{where}{self.message}".split()))  # it may quote the file
+        said = said if len(said) <= SAID_MAX else f"{said[: SAID_MAX // 2]} … {said[-SAID_MAX // 2 :]}"
+        return said + (f" (line {self.line})" if self.line is not None else "")
 
 
 class ConfigError(SidecarError):

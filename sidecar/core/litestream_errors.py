@@ -49,6 +49,10 @@ def _row(reason: str, sentence: str, hint: str, *patterns: str) -> Meaning:
 
 MEANINGS: tuple[Meaning, ...] = (
     _row(
+        "restore_failed", "Litestream ran out of memory", "give the machine or the container more memory",
+        "out of memory", "cannot allocate memory", r"^fatal error: .*\bmemory\b",
+    ),
+    _row(
         "scratch_full", "the scratch directory ran full",
         "free some space, raise resources.scratch-max, or move scratch-dir",
         "no space left on device", "disk quota exceeded", "database or disk is full", "file too large",
@@ -103,6 +107,9 @@ MEANINGS: tuple[Meaning, ...] = (
         r"\bRequestTimeout\b", "nats: timeout",
     ),
     _row(
+        "file_corrupt", "a folder stands where a file of the backup should be", NEW_SNAPSHOT_HINT, r"\.ltx: is a directory",
+    ),
+    _row(
         "unreachable", "the store cannot be reached", "check that the replica's host is up and can be reached from here",
         "connection refused", "no such host", "no route to host", "(network|host) is (unreachable|down)", "connection reset",
         "broken pipe", "no servers available", "server misbehaving", "name resolution", "max retries exceeded reading",
@@ -116,7 +123,7 @@ MEANINGS: tuple[Meaning, ...] = (
     _row(
         "unreachable", "the replica's folder cannot be read", "check the replica's path and the file system it lies on",
         "not a directory", "input/output error", "stale (NFS )?file handle", "transport endpoint is not connected",
-        "too many open files",
+        "too many open files", "too many levels of symbolic links",
     ),
     _row(
         "restore_failed", "Litestream does not accept its configuration", "run `litestream-sidecar doctor` to see what to change",
@@ -145,12 +152,17 @@ MEANINGS: tuple[Meaning, ...] = (
 )  # fmt: skip
 
 _ERROR_LINES = (
-    re.compile(r"^Error: (?P<said>.*)$", re.MULTILINE),
+    # Go's runtime gave up. Below stand the stacks, whose function names (`Unmarshal`, `checksum`) accuse nobody.
+    re.compile(r"^(?P<said>fatal error: .*)$", re.MULTILINE),
+    re.compile(r"^(?P<said>SIG[A-Z]+: .*)$", re.MULTILINE),
+    re.compile(r"^Error: (?P<said>.*(?:\n(?!time=).*)*)", re.MULTILINE),  # Azure's code stands lines below
     re.compile(r'level=ERROR .*\berror="(?P<said>(?:[^"\\]|\\.)*)"'),
     re.compile(r"level=ERROR .*\berror=(?P<said>[^\s\"]+)"),
     re.compile(r'\bERROR .*\berror="(?P<said>.*)"'),
     re.compile(r"^(?P<said>panic: .*)$", re.MULTILINE),
 )
+
+_RULES = re.compile(r"-{5,}")  # Azure's SDK draws lines between the parts of its errors
 
 
 def reports_error(output: str) -> bool:
@@ -170,7 +182,7 @@ def words(output: str) -> str:
 def explain(output: str, *, secrets: tuple[str, ...] = ()) -> LitestreamError:
     """The error that stands for what Litestream printed; its message carries Litestream's own words, masked."""
     said = words(output)
-    excerpt = " ".join(redact(said, secrets).split())
+    excerpt = " ".join(_RULES.sub(" ", redact(said, secrets)).split())
     if len(excerpt) > EXCERPT_CHARS_MAX:
         excerpt = excerpt[: EXCERPT_CHARS_MAX // 2] + " … " + excerpt[-EXCERPT_CHARS_MAX // 2 :]
     for meaning in MEANINGS:

@@ -15,6 +15,7 @@ import pytest
 from sidecar.adapters.process import STDERR_BYTES_MAX, Flooded, run
 from sidecar.core.errors import EnvironmentProblem, Overdue, Stopped
 from tests.litestreams import until
+from tests.starved import descriptors_left
 
 STUBS = Path(__file__).resolve().parent.parent / "stubs"
 NEVER = threading.Event()
@@ -143,6 +144,25 @@ def _file(path: Path, mode: int) -> Path:
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="is gone"):
         run(["true"], timeout_s=5, stop=NEVER, cwd=tmp_path / "gone")
+
+
+def test_however_few_descriptors_are_left_no_child_is_left_behind() -> None:
+    before, ends = children(), [short_of_descriptors(left) for left in range(14)]
+    assert before == children()
+    refused, ended = ends[0], ends[-1]
+    assert set(ends) == {refused, ended}
+    assert "Too many open files; try: raise" in refused
+    assert "ulimit -n" in refused
+    assert ended == "0"
+
+
+def short_of_descriptors(left: int) -> str:
+    """How a child ends."""
+    with descriptors_left(left):
+        try:
+            return str(run(["sleep", "0.01"], timeout_s=5, stop=NEVER).returncode)
+        except EnvironmentProblem as error:
+            return f"{error.message}; try: {error.hint}"
 
 
 def test_niceness_reaches_the_child() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from sidecar.adapters.scratch import Scratch
 from sidecar.core.errors import EnvironmentProblem, ScratchFull
 from tests.litestreams import until
+from tests.starved import descriptors_left
 
 HOLDER = """
 import subprocess, sys, time
@@ -119,6 +121,26 @@ def test_kill_9_leaves_a_room_and_a_child_and_sweep_removes_both(tmp_path: Path)
             assert scratch.sweep() == 1
             until(lambda: not alive(child), within=5)
             assert [mine] == list((tmp_path / "scratch").iterdir())
+
+
+def test_a_room_that_cannot_be_removed_now_is_removed_with_the_next(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "scratch", None)
+    with contextlib.ExitStack() as starved:
+        with scratch.room(0) as room:
+            (room / "restored").write_bytes(b"x" * 1000)
+            starved.enter_context(descriptors_left(0))
+        assert (room / "restored").exists(), "removing takes descriptors; else this test shows nothing"
+    with scratch.room(0) as other:
+        assert list((tmp_path / "scratch").iterdir()) == [other]
+
+
+def test_a_room_that_cannot_be_locked_is_not_left_behind(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "scratch", None)
+    for left in range(3):
+        with descriptors_left(left), contextlib.suppress(OSError), scratch.room(0):
+            assert left == 2
+        with scratch.room(0) as room:
+            assert list((tmp_path / "scratch").iterdir()) == [room]
 
 
 def test_sweep_touches_nothing_but_rooms(tmp_path: Path) -> None:

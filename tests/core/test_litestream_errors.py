@@ -13,6 +13,7 @@ TEXTS = [
     ("auth", "Error: failed to create GCS client (bucket: b): dialing: google: could not find default credentials. See https://cloud"),
     ("auth", "Error: webdav: cannot connect to server: Authorize /: 401"),
     ("auth", "Error: ssh: handshake failed: ssh: unable to authenticate, attempted methods [none password], no supported methods remain"),
+    ("auth", "Error: abs: cannot list blobs: GET http://127.0.0.1:1/app/bkt\n--------\nRESPONSE 403: 403 Server failed to authenticate the request.\nERROR CODE: AuthorizationFailure\n--------\n"),
     ("auth", "Error: open /rep/ltx/0: permission denied"),
     ("auth", 'time=2026-11-23T13:17:07.718Z level=ERROR msg="cannot list generations" db=/a.db replica=s3 error="SignatureDoesNotMatch: \\n\\tstatus code: 403, request id: 1"\nname  generation  lag  start  end'),
     ("no_backup", "Error: operation error S3: ListObjectsV2, https response error StatusCode: 404, RequestID: , HostID: , NoSuchBucket: "),
@@ -22,6 +23,7 @@ TEXTS = [
     ("unreachable", 'time=x level=ERROR msg="cannot determine snapshots" error="cannot fetch generations: RequestError: send request failed\\ncaused by: Get \\"http://nosuch.invalid:9/b\\": dial tcp: lookup nosuch.invalid on 10.0.0.1:53: no such host"'),
     ("unreachable", "Error: nats: failed to connect: failed to connect to NATS server: nats: no servers available for connection"),
     ("unreachable", "Error: open /etc/passwd/ltx/0: not a directory"),
+    ("unreachable", "Error: open /rep/ltx/1: too many levels of symbolic links"),
     ("unreachable", "Error: tls: failed to verify certificate: x509: certificate signed by unknown authority"),
     ("unreachable", "Error: api error SlowDown: Please reduce your request rate. StatusCode: 503"),
     # S: a connection cut while a sound file is read must not be taken for damage
@@ -35,11 +37,15 @@ TEXTS = [
     ("file_missing", "Error: decode database: s3: get object app/0009/1.ltx: operation error S3: GetObject, https response error StatusCode: 404, NoSuchKey: "),
     ("file_corrupt", "Error: decode database: decode page 79: read page header 4: read compressed data: unexpected EOF"),
     ("file_corrupt", "Error: invalid ltx file: level=0 min=01 max=02 has size 0 bytes (minimum 100)"),
+    ("file_corrupt", "Error: decode database: decode header: decode header for input 2: max retries exceeded reading ltx file (level=0, min=04, max=04, offset=0): read /rep/ltx/0/04-04.ltx: is a directory"),
     ("file_corrupt", "Error: decode database: close reader 4: file checksum mismatch"),
     ("file_corrupt", 'time=x level=ERROR msg="failed to run" error="cannot restore snapshot: unexpected EOF"'),
     ("file_corrupt", 'time=x level=ERROR msg="failed to run" error="cannot restore snapshot: lz4: bad magic number"'),
     ("scratch_full", "Error: decode database: write page 65: write /scratch/r.db.tmp: no space left on device"),
     ("scratch_full", 'time=x level=ERROR msg="failed to run" error="cannot apply wal: database or disk is full"'),
+    # Go's runtime gave up in the middle of a sound file: what stands on its stacks accuses nobody
+    ("restore_failed", "fatal error: runtime: cannot allocate memory\n\nruntime stack:\nruntime.throw({0x1a626e2?})\n\ngoroutine 1 [running]:\ncrypto/elliptic.Unmarshal({0x1d216c8})\nservice/internal/checksum.(*validate).HandleDeserialize()"),
+    ("restore_failed", "fatal error: failed to reserve page summary memory\n\nruntime stack:"),
     ("restore_failed", "Error: decode database: decode page 1: read page header 0: no flags allowed, reserved for future use"),
     ("restore_failed", "Error: create temp database path: open /scratch/r.db.tmp: permission denied"),
     ("restore_failed", "Error: decode database: write page 65: write /scratch/r.db.tmp: input/output error"),
@@ -59,8 +65,11 @@ def test_a_known_text_means_its_reason(reason: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Error: the flux capacitor is empty", "", "panic: runtime error: index out of range", "decode database: something new"],
-    ids=["new", "nothing", "panic", "only-the-stage"],
+    [
+        "Error: the flux capacitor is empty", "", "panic: runtime error: index out of range", "decode database: something new",
+        "SIGABRT: abort\nPC=0x48ac77 m=1 sigcode=0\n\ngoroutine 1 [running]:\ncrypto/elliptic.Unmarshal({0x1d216c8})",
+    ],
+    ids=["new", "nothing", "panic", "only-the-stage", "signal"],
 )  # fmt: skip
 def test_unknown_words_accuse_nobody(text: str) -> None:
     error = explain(text)

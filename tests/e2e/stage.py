@@ -32,6 +32,9 @@ litestream: {{binary: {binary}, command-timeout: 3s}}
 """
 
 
+ASK = httpx.Client(verify=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def pause(seconds: float) -> None:
     """Let real time pass: these tests are about time."""
     threading.Event().wait(seconds)
@@ -49,12 +52,14 @@ class Sidecar:
     state_dir: Path
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    env: dict[str, str] = field(default_factory=environment)
+    program: tuple[str, ...] = (sys.executable, "-m", "sidecar")  # what ends in the daemon, with the same pid
 
     def start(self) -> None:
         with (self.state_dir.parent / "sidecar.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sidecar", "run", *self.options, "--listen", f"127.0.0.1:{self.port}"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment(), start_new_session=True,
+                [*self.program, "run", *self.options, "--listen", f"127.0.0.1:{self.port}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=self.env, start_new_session=True,
             )  # fmt: skip
         until(self.alive, within=15, say="/livez answers")
 
@@ -75,11 +80,11 @@ class Sidecar:
         assert self.process is not None
         assert self.process.poll() is None, f"the daemon ended: {self.log}"
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/livez", timeout=2).status_code == 200
+            return ASK.get(f"{self.url}/livez", timeout=2).status_code == 200
         return False
 
     def ready(self, **parameters: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}/ready", params=parameters, timeout=5)
+        return ASK.get(f"{self.url}/ready", params=parameters, timeout=5)
 
     def check(self, name: str, db: str = "app") -> dict[str, Any]:
         """One check of one database."""
@@ -99,14 +104,14 @@ class Sidecar:
         return document
 
     def until_check(
-        self, name: str, status: str, reason: str | None = None, *, within: float = TOLERANCE_S
+        self, name: str, status: str, reason: str | None = None, *, within: float = TOLERANCE_S, db: str = "app"
     ) -> dict[str, Any]:
-        """Wait for a check to show this status and reason; /ready must answer within a second all the while."""
+        """Wait for a check to show this status and reason; /ready must answer within two seconds all the while, on however busy a machine."""
         end = time.monotonic() + within
         while True:
             asked = time.monotonic()
-            found = self.check(name)
-            assert time.monotonic() - asked < 1.0, "/ready took longer than a second"
+            found = self.check(name, db)
+            assert time.monotonic() - asked < 2.0, "/ready took longer than two seconds"
             if found["status"] == status and (reason is None or found["reason"] == reason):
                 return found
             assert time.monotonic() < end, (
@@ -116,7 +121,7 @@ class Sidecar:
 
     def post_drill(self, db: str = "app") -> httpx.Response:
         """Ask for a drill; 202, and where it can be followed."""
-        answer = httpx.post(f"{self.url}/drills", json={"db": db}, timeout=5)
+        answer = ASK.post(f"{self.url}/drills", json={"db": db}, timeout=5)
         assert answer.status_code == 202, answer.text
         return answer
 
@@ -128,7 +133,7 @@ class Sidecar:
     def ended(self, location: str, *, within: float = 20) -> dict[str, Any]:
         """Follow a drill to its end; what it found."""
         said: dict[str, Any] = until(
-            lambda: (got := httpx.get(f"{self.url}{location}", timeout=5).json())["drill"] and got,
+            lambda: (got := ASK.get(f"{self.url}{location}", timeout=5).json())["drill"] and got,
             within=within, say="the drill ends",
         )  # fmt: skip
         drill: dict[str, Any] = said["drill"]
@@ -141,7 +146,7 @@ class Sidecar:
 
     def metric(self, name: str, **labels: str) -> float | None:
         """One sample of /metrics; None where the series is absent."""
-        text = httpx.get(f"{self.url}/metrics", timeout=5).text
+        text = ASK.get(f"{self.url}/metrics", timeout=5).text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name == f"litestream_sidecar_{name}" and labels.items() <= sample.labels.items():
