@@ -14,6 +14,7 @@ from sidecar.core.parity import ParityResult
 from sidecar.openapi_deploys import DEPLOY_PATHS, deploy_schemas
 from sidecar.openapi_parts import (
     COUNT,
+    DATABASE,
     DURATION,
     FAILED,
     FLAG,
@@ -83,7 +84,7 @@ def _schemas() -> dict[str, Schema]:
             "ready means that every database is ready; no database at all is not",
         ),
         **deploy_schemas(),
-        "DrillRequest": an_object({"db": TEXT}, "the database to drill, by name"),
+        "DrillRequest": an_object({"db": DATABASE}, "the database to drill"),
         "DrillAccepted": an_object({"id": TEXT, "db": TEXT, "state": {"enum": STATES}}, "the drill that was asked for"),
         "DrillState": an_object(
             {"id": TEXT, "db": MAYBE_TEXT, "state": {"enum": STATES}, "drill": or_null(ref("Drill"))},
@@ -211,7 +212,7 @@ def openapi(version: str) -> dict[str, Any]:
     """The document for this version of the sidecar; JSON Schema 2020-12, as OpenAPI 3.1 has it."""
     plain = (PLAIN, TEXT)
     metrics = an_answer("the metrics", plain, ("application/openmetrics-text", TEXT))
-    named, by_id = in_path("name", "the database's name"), in_path("id", "the drill's id")
+    named, by_id = in_path("name", "the database's name", "app"), in_path("id", "the drill's id")
     evidence = {
         "200": an_answer("its evidence", (JSON, ref("DatabaseEvidence"))),
         "404": an_error("no database has this name"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from sidecar.core.decision import Kind, Word
+from sidecar.core.receipt import RECEIPT_ID
 from sidecar.openapi_parts import (
+    DATABASE,
     DURATION,
     FAILED,
     FLAG,
@@ -26,6 +28,12 @@ from sidecar.openapi_parts import (
 STATES = ["queued", "running", "done", "failed"]
 INSTANT: Schema = {"type": ["string", "null"], "format": "date-time", "description": "with fractions of a second"}
 OPTIONAL_FLAG: Schema = {"type": ["boolean", "null"]}
+RECEIPT: Schema = {"type": "string", "pattern": f"^{RECEIPT_ID.pattern}$", "description": "a receipt's id"}
+MAYBE_RECEIPT: Schema = {**MAYBE_TEXT, "pattern": f"^({RECEIPT_ID.pattern})?$"}  # empty means none
+KEPT_UNDER: Schema = {
+    "if": {"properties": {"keep": {"const": True}}, "required": ["keep"]},
+    "then": {"properties": {"receipt": RECEIPT}, "required": ["receipt"]},
+}
 
 
 def deploy_schemas() -> dict[str, Schema]:
@@ -33,9 +41,9 @@ def deploy_schemas() -> dict[str, Schema]:
     return {
         "ProofRequest": an_object(
             {
-                "db": TEXT,
+                "db": DATABASE,
                 "timeout": {**DURATION, "type": ["string", "null"]},
-                "receipt": {**MAYBE_TEXT, "description": "artifacts are kept under this id"},
+                "receipt": {**MAYBE_RECEIPT, "description": "artifacts are kept under this id"},
                 "max_age": {**DURATION, "type": ["string", "null"], "description": "absent or null: fresh proof"},
                 "since": INSTANT,
                 "backup": OPTIONAL_FLAG,
@@ -46,7 +54,7 @@ def deploy_schemas() -> dict[str, Schema]:
             },
             "what is to be proved of one database",
             "timeout", "receipt", "max_age", "since", "backup", "production", "keep", "anyway", "accept_shrink",
-        ),
+        ) | KEPT_UNDER,
         "ProofState": an_object(
             {"id": TEXT, "db": TEXT, "state": {"enum": STATES}, "error": MAYBE_TEXT, "proof": or_null(ref("Proof"))},
             "a proof by id; `proof` is null until it is done",
@@ -67,16 +75,16 @@ def deploy_schemas() -> dict[str, Schema]:
             },
             "what was found on the road to the gate",
         ),
-        "ReceiptRequest": an_object({"receipt": TEXT}, "the receipt that a postcheck wants to use"),
+        "ReceiptRequest": an_object({"receipt": RECEIPT}, "the receipt that a postcheck wants to use"),
         "ReceiptTaken": an_object({"receipt": TEXT, "state": TEXT}, "it is in use now"),
         "Decision": an_object(
             {
                 "kind": {"enum": [each.value for each in Kind]},
                 "decision": {"enum": [each.value for each in Word]},
                 "at": TIME,
-                "databases": a_list(TEXT),
+                "databases": {**a_list(TEXT), "type": ["array", "null"]},
                 "reason": TEXT,
-                "receipt": MAYBE_TEXT,
+                "receipt": MAYBE_RECEIPT,
                 "override": MAYBE_TEXT,
             },
             "what a deploy command decided",

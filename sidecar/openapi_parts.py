@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.web_requests import ECHO_MAX
+from sidecar.core.units import LENGTH_MAX
 
 Schema = dict[str, Any]
 
 TEXT = {"type": "string"}
+DATABASE = {**TEXT, "description": "a database's name", "examples": ["app"]}
 NUMBER = {"type": "number"}
 SECONDS = {"type": ["number", "null"], "minimum": 0}
 COUNT = {"type": ["integer", "null"], "minimum": 0}
@@ -24,7 +25,7 @@ POSITION = {
 DURATION = {
     "type": "string",
     "pattern": r"^\s*([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+\s*$",
-    "maxLength": ECHO_MAX,
+    "maxLength": LENGTH_MAX,
     "description": "30s, 5m, 1h30m, 7d; at most a hundred years",
 }
 
@@ -60,7 +61,7 @@ def maybe(time: Schema) -> Schema:
     return {**time, "type": ["string", "null"]}
 
 
-NO_STORE = {"Cache-Control": {"schema": {"const": "no-store"}}}
+NO_STORE = {"Cache-Control": {"required": True, "schema": {"const": "no-store"}}}
 RETRY_AFTER = {"Retry-After": {"description": "only when waiting can change the answer", "schema": {"type": "string"}}}
 ALLOW = {"Allow": {"schema": TEXT}}
 
@@ -105,7 +106,7 @@ def in_query(name: str, schema: Schema, description: str) -> Schema:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 
-def in_path(name: str, description: str) -> Schema:
+def in_path(name: str, description: str, *examples: str) -> Schema:
     """A parameter of the path."""
-    schema = {"type": "string", "minLength": 1}
+    schema = {"type": "string", "minLength": 1} | ({"examples": list(examples)} if examples else {})
     return {"name": name, "in": "path", "required": True, "schema": schema, "description": description}

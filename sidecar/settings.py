@@ -12,6 +12,7 @@ import yaml
 
 from sidecar.core import tree
 from sidecar.core.errors import ConfigError, Mistake
+from sidecar.core.redact import mask
 from sidecar.core.settings_model import Listen, Place, Settings, faults
 from sidecar.core.tree import Items, Scalar, Table, Tree
 from sidecar.settings_shape import structured
@@ -46,7 +47,11 @@ def read(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, obje
         Mistake(_name(where), None if _name(where) in given else _line(root, where), what) for where, what in found
     ]
     if mistakes:
-        ordered = sorted(mistakes, key=lambda each: each.line or 0)
+        secrets = _secrets(root)
+        masked = (
+            replace(each, field=mask(each.field, secrets), message=mask(each.message, secrets)) for each in mistakes
+        )
+        ordered = sorted(masked, key=lambda each: each.line or 0)
         raise ConfigError(str(path) if path is not None else "options", tuple(ordered), HINT)
     folder = path.absolute().parent if path is not None else Path.cwd()
     state = Path(str(state_dir)).expanduser().absolute() if state_dir is not None else _state_dir(env)
@@ -73,31 +78,45 @@ def _at(folder: Path, path: Path | None) -> Path | None:
 
 
 def _root(path: Path) -> Table:
-    def refuse(line: int | None, what: str, hint: str) -> ConfigError:
-        return ConfigError(str(path), (Mistake("", line, what),), hint)
-
-    try:
-        nodes = list(yaml.compose_all(path.read_bytes().decode(), Loader=yaml.SafeLoader))
-        made = [tree.of_node(node) for node in nodes]
-    except FileNotFoundError:
-        raise refuse(None, "there is no such file", "name the file with --config, or leave it out") from None
-    except OSError as error:
-        raise refuse(None, f"cannot be read: {error.strerror}", "run as a user who may read it") from None
-    except UnicodeDecodeError:
-        raise refuse(None, "is not UTF-8 text", "save the file as UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark is not None else None
-        raise refuse(line, f"is not valid YAML: {error.problem}", "check the indentation and quotes there") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise refuse(None, "is not valid YAML", "check the file with a YAML tool") from None
+    made = _documents(path)
     if len(made) > 1:
-        raise refuse(made[1].line, "holds a second document", "remove the line `---` and what follows")
+        raise _refused(path, made[1].line, "holds a second document", "remove the line `---` and what follows")
     root = made[0] if made else tree.table({})
     if isinstance(root, Scalar) and root.tag == "null":
         root = tree.table({})
     if not isinstance(root, Table):
-        raise refuse(root.line, "must hold keys such as `policy:`", HINT)
+        raise _refused(path, root.line, "must hold keys such as `policy:`", HINT)
     return root
+
+
+def _documents(path: Path) -> list[Tree]:
+    try:
+        nodes = list(yaml.compose_all(path.read_bytes().decode(), Loader=yaml.SafeLoader))
+        return [tree.of_node(node) for node in nodes]
+    except FileNotFoundError:
+        raise _refused(path, None, "there is no such file", "name the file with --config, or leave it out") from None
+    except OSError as error:
+        raise _refused(path, None, f"cannot be read: {error.strerror}", "run as a user who may read it") from None
+    except UnicodeDecodeError:
+        raise _refused(path, None, "is not UTF-8 text", "save the file as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else None
+        what = f"is not valid YAML: {tree.without_quotes(error.problem or error.context or '')}"
+        raise _refused(path, line, what, "check the indentation and quotes there") from None
+    except tree.Unbuildable as error:
+        raise _refused(path, None, f"is not valid YAML: {error}", "write out what the anchors stand for") from None
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
+        raise _refused(path, None, "is not valid YAML", "check the file with a YAML tool") from None
+
+
+def _refused(path: Path, line: int | None, what: str, hint: str) -> ConfigError:
+    return ConfigError(str(path), (Mistake("", line, what),), hint)
+
+
+def _secrets(root: Table) -> tuple[str, ...]:
+    """What must not be quoted, wherever an anchor brought it."""
+    urls = root.table("notify").entries.values()
+    return tuple(each.text for each in urls if isinstance(each, Scalar) and each.tag == "str")
 
 
 def _plain(each: Tree) -> Any:

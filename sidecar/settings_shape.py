@@ -121,6 +121,8 @@ def _spelled(name: str) -> str:
 def _text(value: object, _type: object = None) -> str:
     if not isinstance(value, str):
         raise SpellingError("must be text" if isinstance(value, dict | list) else "must be text; put it in quotes")
+    if "\0" in value or any("\ud800" <= each <= "\udfff" for each in value):
+        raise SpellingError("holds a character that is none: a null byte, or half of one")
     return value
 
 
@@ -140,7 +142,7 @@ def _number(value: object, _type: object = None) -> float | None:
 
 def _equal(value: object, _type: object = None) -> str | float | None:
     if value is None or isinstance(value, str):
-        return value
+        return value if value is None else _text(value)
     if isinstance(value, bool):
         raise SpellingError("must be text or a number; SQLite says 1 for true and 0 for false")
     return _number(value)
@@ -159,7 +161,9 @@ def _duration(value: object, _type: object = None) -> timedelta:
 
 
 def _size(value: object, _type: object = None) -> Size:
-    return Size(value if isinstance(value, int) and not isinstance(value, bool) else units.size(_text(value)))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Size(value if value < 0 else units.size(str(value)))
+    return Size(units.size(_text(value)))
 
 
 def _share(value: object, _type: object = None) -> float:
@@ -172,7 +176,7 @@ def _web(value: object, _type: object = None) -> str | None:
         return None
     if not isinstance(value, str) or not _URL.fullmatch(value):
         raise SpellingError("must be a URL that begins with `http://` or `https://`")
-    return value
+    return _text(value)
 
 
 def _path(value: object, _type: object = None) -> Path:
@@ -186,7 +190,7 @@ def _path(value: object, _type: object = None) -> Path:
 
 
 def _listen(value: object, _type: object = None) -> Listen:
-    return parse_listen(value if isinstance(value, str) else str(value))
+    return parse_listen(_text(value) if isinstance(value, str) else str(value))
 
 
 def _assertions(value: object, _type: object = None) -> tuple[Assertion, ...]:

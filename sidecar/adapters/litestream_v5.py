@@ -149,7 +149,7 @@ def _read(stdout: str, parse: Callable[[Any], T]) -> T:
     start = next((number for number, line in enumerate(lines) if line.startswith(("{", "["))), len(lines))
     try:
         return parse(json.loads("".join(lines[start:])))
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise UnknownFailure(
             f"Litestream's answer is not what 0.5 answers ({type(error).__name__})",
             "compare the version of Litestream with those that the README names",

@@ -20,11 +20,12 @@ import yaml
 
 from sidecar.core import golang, litestream_file, tree
 from sidecar.core.errors import ConfigError, Mistake
-from sidecar.core.litestream_entries import Around, Entry, Snapshots, database
+from sidecar.core.litestream_entries import Around, Entry, Snapshots, database, mistaken
 from sidecar.core.litestream_file import Meaning
 from sidecar.core.litestream_keys import Generation
 from sidecar.core.model import Database
 from sidecar.core.naming import names
+from sidecar.core.redact import mask
 from sidecar.core.replica_place import crowded
 from sidecar.core.tree import Scalar, Table
 
@@ -101,8 +102,10 @@ def read(
     root = _root(path, text)
     around = Around(os.getcwd(), _home(env))  # noqa: PTH109 - as text, which is what Go's rules work on
     meaning, mistakes, hint = litestream_file.meaning(root, generation, around)
-    if mistakes:
-        raise ConfigError(str(path), mistakes, hint)
+    secrets = litestream_file.secrets(root, env)
+    if mistakes:  # a value that is quoted may have come from `$VAR`, or from an anchor
+        masked = (replace(each, message=mask(each.message, secrets)) for each in mistakes)
+        raise ConfigError(str(path), tuple(masked), hint)
     blanks = tuple(f"`${name}` is not set; Litestream reads nothing in its place" for name in unset)
     bare = LitestreamConfig(
         path=path, generation=generation, databases=(),
@@ -111,7 +114,7 @@ def read(
             WatchDir(each.directory, each.pattern, each.recursive, each.watch) for each in meaning.entries if each.directory
         ),
         unset_variables=unset, warnings=(), snapshots={}, l0_retention=meaning.l0_retention,
-        secrets=litestream_file.secrets(root, env),
+        secrets=secrets,
         source=Source(meaning, dict(aliases or {}), (*meaning.warnings, *blanks)),
     )  # fmt: skip
     return _looked(bare, previous.databases if previous is not None else ())
@@ -149,8 +152,11 @@ def _looked(config: LitestreamConfig, known: tuple[Database, ...]) -> Litestream
         config,
         databases=tuple(replace(each, name=given[path]) for path, (_, each) in found.items()),
         snapshots={path: each.snapshots for path, (each, _) in found.items()},
-        warnings=(*config.source.warnings, *scan.warnings, *strangers, *crowded(each for _, each in found.values())),
-    )
+        warnings=(
+            *config.source.warnings, *scan.warnings, *strangers, *crowded(each for _, each in found.values()),
+            *filter(None, (mistaken(path, config.generation) for path in found)),
+        ),
+    )  # fmt: skip
 
 
 class _Scan:
@@ -199,19 +205,26 @@ class _Scan:
         if path in self._known:
             return True
         try:
-            path.encode()
             facts = os.stat(path)  # noqa: PTH116 - thousands of them, every few seconds
             if not stat.S_ISREG(facts.st_mode):
                 return False  # a FIFO would keep us waiting for ever
             if (facts.st_dev, facts.st_ino) in self._known_ids():
                 return True  # another name of a file that may be open here: see `rescan`
             with open(path, "rb") as file:  # noqa: PTH123 - same
-                return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER
-        except UnicodeEncodeError:
-            self.warnings.append("a file's name is not UTF-8, so it is left out")
+                return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER and self._has_a_name(path)
         except OSError:
-            pass  # gone meanwhile, or not ours to read: Litestream skips it as well
-        return False
+            return False  # gone meanwhile, or not ours to read: Litestream skips it as well
+
+    def _has_a_name(self, path: str) -> bool:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(path).decode(errors="backslashreplace")
+            self.warnings.append(
+                f"{shown}: its name is not UTF-8, so it is left out; Litestream 0.5 crashes when it meets it: rename it"
+            )
+            return False
+        return True
 
     def _known_ids(self) -> set[tuple[int, int]]:
         if self._ids is None:
@@ -248,11 +261,11 @@ def _root(path: Path, text: str) -> Table:
         root = tree.of_node(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = f"is not valid YAML: {error.problem or error.context}"
+        what = f"is not valid YAML: {tree.without_quotes(error.problem or error.context or '')}"
         mistake = Mistake("", mark.line + 1 if mark is not None else None, what)
         raise ConfigError(str(path), (mistake,), "check the indentation and quotes around that line") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        what = "is not valid YAML" + (f": {error}" if isinstance(error, ValueError) else "")
+        what = "is not valid YAML" + (f": {error}" if isinstance(error, tree.Unbuildable) else "")
         raise ConfigError(str(path), (Mistake("", None, what),), "check the file with a YAML tool") from None
     if root is None or (isinstance(root, Scalar) and root.tag == "null"):
         raise ConfigError(str(path), (Mistake("dbs", None, "the file is empty"),), "list a database under `dbs:`")
@@ -262,12 +275,12 @@ def _root(path: Path, text: str) -> Table:
 
 
 def _check_depth(text: str) -> None:
-    """Raises ValueError for a file nested so deeply that reading it would exhaust the stack."""
+    """Raises Unbuildable for a file nested so deeply that reading it would exhaust the stack."""
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH_MAX:
-            raise ValueError(f"it is nested more than {DEPTH_MAX} deep")
+            raise tree.Unbuildable(f"it is nested more than {DEPTH_MAX} deep")
         if isinstance(event, yaml.DocumentEndEvent):
             return
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sidecar.adapters.live_descriptors import regular
 from sidecar.core import ltx, wal
 from sidecar.core.errors import SidecarError
 from sidecar.core.model import Capture, Database, FileId, LiveState, Position, WalIndex
@@ -31,6 +32,8 @@ DATABASES_MAX = 10_000  # what is remembered of databases that left the fleet is
 # A folder written this recently may be written again without its mtime changing: the kernel's clock for files ticks every 4 ms,
 # that of FAT and some network file systems every 2 s.
 SETTLED = timedelta(seconds=3)
+MTIME_MIN, MTIME_MAX = 0, 32_503_680_000 * 10**9  # 1970 and 3000: what `touch` can say beyond is no time of a commit's
+GENERATION_BYTES_MAX = 64
 _GENERATION = re.compile(r"[0-9a-f]{16}")
 
 _Stamp = tuple[int, int, int, int]  # device, inode, mtime (ns), size: equal as long as a file is the same and unchanged
@@ -95,8 +98,10 @@ class LiveFiles:
         try:
             level0 = meta / "ltx" / "0"
             found = _level0(level0, known, read_at) if level0.exists() else _shadow(meta, known)
-        except FileNotFoundError:
-            found = None  # Litestream has not begun, or is just beginning anew
+        except (FileNotFoundError, ValueError):
+            found = (
+                None  # Litestream has not begun, or is just beginning anew, or what stands there is none of its files
+            )
         except OSError as error:
             errors.append(_sentence(Path(error.filename or meta), error))
             found = None
@@ -127,7 +132,7 @@ def _level0(folder: Path, known: _Local | None, now: datetime) -> _Local:
 
 
 def _capture(path: str) -> Capture:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+    with regular(path) as file:
         return ltx.parse_header(file.read(ltx.HEADER_BYTES)).capture
 
 
@@ -146,7 +151,8 @@ def _sample(folder: Path) -> Iterable[str]:
 
 def _shadow(meta: Path, known: _Local | None) -> _Local | None:
     """Litestream 0.3: the current generation's shadow WAL, and the ends it was seen to have before. Raises OSError."""
-    generation = (meta / "generation").read_text(errors="replace").strip()
+    with regular(meta / "generation") as file:
+        generation = file.read(GENERATION_BYTES_MAX).decode(errors="replace").strip()
     if not _GENERATION.fullmatch(generation):
         return None
     folder = meta / "generations" / generation / "wal"
@@ -156,7 +162,7 @@ def _shadow(meta: Path, known: _Local | None) -> _Local | None:
     before = {(each.position.index, each.salts, each.wal_end): each for each in seen}
     found: list[Capture] = []
     for index, path in indexes[-DENSE:]:
-        with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        with suppress(FileNotFoundError, ValueError), regular(path) as file:
             header = wal.parse_wal_header(file.read(wal.WAL_HEADER_BYTES))
             status = os.fstat(file.fileno())
             if header is not None:
@@ -212,7 +218,7 @@ def _stamp(status: os.stat_result) -> _Stamp:
 
 
 def _instant(nanoseconds: int) -> datetime:
-    return datetime.fromtimestamp(nanoseconds // 1000 / 1_000_000, UTC)
+    return datetime.fromtimestamp(min(max(nanoseconds, MTIME_MIN), MTIME_MAX) // 1000 / 1_000_000, UTC)
 
 
 def _sentence(path: Path, error: OSError | SidecarError) -> str:

@@ -14,12 +14,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from sidecar.adapters.live_descriptors import regular
 from sidecar.core import ltx, wal
 from sidecar.core.changes import Change, Changes
 from sidecar.core.model import Database, Position
 
 LISTED_MAX = 2_000_000  # page numbers kept, 8 MB; beyond it a file counts as one in which any page may have changed
 READ_BYTES = 1 << 20
+GENERATION_BYTES_MAX = 64
 STRETCHES_MAX = 256  # of what is new in a shadow file: one transaction each while they are so few
 
 
@@ -35,7 +37,7 @@ class LocalChanges:
         """Everything gathered so far; first read what is new. `since`: how far back to begin, by default at the newest."""
         level0 = self._meta / "ltx" / "0"
         growing: Position | None = None
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             if level0.is_dir():
                 self._gather_files(level0, since)
             else:
@@ -56,7 +58,7 @@ class LocalChanges:
                     self._found["", first, last] = self._file(folder / name)
 
     def _file(self, path: Path) -> Change:
-        with path.open("rb", buffering=0) as file:
+        with regular(path) as file:
             header = ltx.parse_header(file.read(ltx.HEADER_BYTES))
             end = file.seek(-ltx.TAIL_BYTES, os.SEEK_END)
             size = ltx.index_size(file.read(ltx.TAIL_BYTES))
@@ -72,7 +74,8 @@ class LocalChanges:
 
     def _gather_shadow(self, since: Position | None) -> Position | None:
         """How far the file that Litestream appends to was read."""
-        generation = (self._meta / "generation").read_text(errors="replace").strip()
+        with regular(self._meta / "generation") as file:
+            generation = file.read(GENERATION_BYTES_MAX).decode(errors="replace").strip()
         folder = self._meta / "generations" / generation / "wal"
         indexes = sorted(index for name in os.listdir(folder) if (index := wal.parse_shadow_name(name)) is not None)  # noqa: PTH208
         begin = max((key[1] for key in self._found if key[0] == generation), default=indexes[-1] if indexes else 0)
@@ -95,7 +98,7 @@ class LocalChanges:
             each for each in self._found.values() if (each.upto.generation, each.after.index) == (generation, index)
         ]
         start = max((each.wal_end for each in known), default=wal.WAL_HEADER_BYTES)
-        with path.open("rb", buffering=0) as file:
+        with regular(path) as file:
             header = wal.parse_wal_header(file.read(wal.WAL_HEADER_BYTES))
             if header is None:
                 return None

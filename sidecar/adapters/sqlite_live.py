@@ -8,6 +8,7 @@ sequential read of the file.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from typing import Protocol
 import apsw
 
 from sidecar.adapters.sqlite_content import Deadline, connect, read_content, watched
-from sidecar.core.errors import ScratchFull, SidecarError, Unreadable
+from sidecar.core.errors import OPEN_FILES_HINT, ScratchFull, SidecarError, Unreadable
 from sidecar.core.model import Content
 from sidecar.core.ports import Progress
 
@@ -131,7 +132,9 @@ class LiveSqlite:
         except OSError as error:
             raise Unreadable(
                 f"{path} cannot be read: {error.strerror}",
-                f"run the sidecar as the app's user (this is uid {os.geteuid()})",
+                OPEN_FILES_HINT
+                if error.errno == errno.EMFILE
+                else f"run the sidecar as the app's user (this is uid {os.geteuid()})",
             ) from None
         if not stat.S_ISREG(status.st_mode):
             raise Unreadable(f"{path} is no file", "check the path in litestream.yml")
@@ -218,7 +221,10 @@ def _translated(path: str) -> Iterator[None]:
             raise SidecarError(
                 f"the copy of {path} cannot be written: {error}", "check the disk that holds scratch-dir"
             ) from None
-        raise Unreadable(f"{path}: {error}", "check the disk (`dmesg`)") from None
+        said = str(error).replace(
+            "not an error", "a file of it ended too soon"
+        )  # what a backup says of a WAL that was cut off
+        raise Unreadable(f"{path}: {said}", "check the disk (`dmesg`)") from None
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise Unreadable(f"{path} cannot be opened: {error}", _closed_hint(path, error)) from None
     except (apsw.CorruptError, apsw.NotADBError) as error:

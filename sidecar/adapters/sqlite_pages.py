@@ -30,6 +30,7 @@ TRIES = 2000
 REST_EVERY = 16  # tries in step with a writer fail one after another; a rest breaks the step
 REST_S = 0.001
 CHUNK_BYTES = 1 << 20
+CUT = "check the disk, and the database with the app itself: a file of it was cut off while it was in use"
 WINDOW_PAGES = 65_536  # of the WAL's frames those of so many pages are kept in memory at once
 
 
@@ -131,9 +132,10 @@ class Snapshot:
                 data = bytearray(read(path, many * size, (at - 1) * size))
                 data.extend(bytes(many * size - len(data)))  # pages that no checkpoint has brought to the file yet
                 for page in _within(frames, range(at, at + many)):
-                    place = (page - at) * size
-                    # Short only where the WAL was cut off meanwhile, which `intact` tells.
-                    data[place : place + size] = self._frame(frames[page]).ljust(size, b"\0")
+                    place, frame = (page - at) * size, self._frame(frames[page])
+                    if len(frame) < size and self.intact():  # else it was begun anew, which whoever asked will see
+                        raise Unreadable(f"{path}-wal ends before the commits that its index counts", CUT)
+                    data[place : place + size] = frame.ljust(size, b"\0")
                 yield at, memoryview(data)
 
     def older(self, wanted: Collection[int], frame: int) -> Iterator[tuple[int, bytes | None]]:
@@ -181,7 +183,10 @@ class Snapshot:
         """The page number of every frame, in order; 4 bytes a frame."""
         name, read, numbers = f"{self._reader.path}-shm", self._reader.live.read, array("I")
         for offset, size in wal.frame_spans(self.index.max_frame):
-            numbers.frombytes(read(name, size, offset))
+            data = read(name, size, offset)
+            if len(data) < size:
+                raise Unreadable(f"{name} ends before the frames that it counts", CUT)
+            numbers.frombytes(data)
         return numbers
 
 

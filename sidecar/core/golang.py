@@ -25,6 +25,9 @@ _NANOSECONDS = {
 }
 
 
+NANOSECONDS_MAX = (1 << 63) - 1  # Go's durations are 64 bits wide: 292 years
+
+
 def expand(text: str, lookup: Callable[[str], str | None]) -> tuple[str, tuple[str, ...]]:
     """Replace `$X` and `${X}` as `os.Expand` does: unset is empty, `$$` is no escape, `${}` vanishes.
 
@@ -32,23 +35,35 @@ def expand(text: str, lookup: Callable[[str], str | None]) -> tuple[str, tuple[s
         The text, and the names that were used but are not set, in order, those in YAML comments left out.
     """
     unset: dict[str, None] = {}
+    comments = _Comments(text)
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[3]
         if not name:
             return ""  # `${}` or a `${` that is never closed: Go eats the characters
         found = lookup(name)
-        if found is None and not _in_comment(text, match.start()):
+        if found is None and not comments.hold(match.start()):
             unset[name] = None
         return found or ""
 
     return _VARIABLE.sub(value, text), tuple(unset)
 
 
-def _in_comment(text: str, at: int) -> bool:
-    before = text[text.rfind("\n", 0, at) + 1 : at]
-    mark = re.search(r"(?:^|\s)#", before)
-    return mark is not None and all(before[: mark.start()].count(quote) % 2 == 0 for quote in "\"'")
+class _Comments:
+    """Where the comments of a YAML text stand. Asked from its beginning to its end, it reads each line once, however long."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._end, self._begins = text, -1, -1  # of the line last asked about, and of its comment
+
+    def hold(self, at: int) -> bool:
+        if at > self._end:
+            begin, end = self._text.rfind("\n", 0, at) + 1, self._text.find("\n", at)
+            self._end = self._begins = len(self._text) if end < 0 else end
+            line = self._text[begin : self._end]
+            mark = re.search(r"(?:^|\s)#", line)
+            if mark is not None and all(line[: mark.start()].count(quote) % 2 == 0 for quote in "\"'"):
+                self._begins = begin + mark.start()
+        return at > self._begins
 
 
 def duration(text: str) -> int:
@@ -64,6 +79,8 @@ def duration(text: str) -> int:
         total += Fraction(f"{part[1] or 0}.{part[2] or 0}") * _NANOSECONDS[part[3]]
         at = part.end()
     if not body:
+        raise ValueError(text)
+    if total > NANOSECONDS_MAX:
         raise ValueError(text)
     return sign * int(total)
 

@@ -7,6 +7,7 @@ v0.3.13 and v0.5.17 (`ParseConfig`, `Validate`, `NewDBFromConfig`, `newDBFromDir
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -239,6 +240,22 @@ def database(each: Entry, path: str) -> Database:
     alone |= {"replicas": tree.items(replica)} if each.generation == "0.3" else {"replica": replica}
     config = tree.dump(tree.table({**each.defaults, "dbs": tree.items(tree.table(alone))})) + "\n"
     return Database("", path, meta_path, Replica(where.type, where.label, name, where.endpoint, config))
+
+
+def mistaken(path: str, generation: Generation) -> str:
+    """A sentence where Litestream opens another file than the one it copies; empty where it does not.
+
+    It hands the path to SQLite as a URI without escaping it: 0.5 stops at `?` and `#` and decodes `%41`, 0.3 stops at `?`.
+    """
+    opened = path.partition("?")[0]
+    if generation == "0.5":
+        opened = re.sub(r"%([0-9A-Fa-f]{2})", lambda match: chr(int(match[1], 16)), opened.partition("#")[0])
+    if opened == path:
+        return ""
+    return (
+        f"{path}: Litestream takes a part of this path for a URL's, and opens {opened} instead: it does not hold this database's "
+        "WAL against checkpoints, and writes tables of its own there; rename the file"
+    )
 
 
 def _meta_path(each: Entry, path: str, relative: str) -> str:

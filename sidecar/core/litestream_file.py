@@ -139,17 +139,18 @@ def secrets(root: Tree, env: Mapping[str, str]) -> tuple[str, ...]:
     """Every literal value that must not be shown, from the file and the environment, the longest first."""
     found = {env[name] for name in _ENV_SECRETS if name in env}
     stack: list[tuple[str, Tree]] = [("", root)]
-    seen: set[int] = set()
+    seen: set[tuple[int, bool]] = set()
     while stack:
         key, here = stack.pop()
-        if id(here) in seen:
+        secret = is_secret_key(key) or key == "identities"
+        if (id(here), secret) in seen:
             continue  # an anchor that is used many times
-        seen.add(id(here))
+        seen.add((id(here), secret))
         if isinstance(here, Table):
-            stack += here.entries.items()
+            stack += [(key if secret else below, each) for below, each in here.entries.items()]
         elif not isinstance(here, Scalar):
             stack += [(key, each) for each in here.items]
-        elif is_secret_key(key) or key == "identities":
+        elif secret:
             found.add(here.text)
         elif "://" in here.text and (url := parse_url(here.text)) is not None:
             found |= {url.password, url.user if url.scheme == "s3" else ""}

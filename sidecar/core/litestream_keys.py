@@ -121,9 +121,10 @@ def nanoseconds(tree: Tree | None) -> int | None:
     if not isinstance(tree, Scalar):
         return None
     try:
-        return int(tree.text, 0) if tree.tag == "int" else golang.duration(tree.text)
+        length = int(tree.text, 0) if tree.tag == "int" else golang.duration(tree.text)
     except ValueError:
         return None
+    return length if abs(length) <= golang.NANOSECONDS_MAX else None
 
 
 def _walk(tree: Tree, shape: Shape, field: str, generation: Generation, found: list[Mistake]) -> None:
@@ -162,6 +163,8 @@ def _wrong(tree: Tree, kind: Kind) -> str:
         return "" if fine else "must be a list of texts"
     if not isinstance(tree, Scalar):
         return "must be a single value"
+    if kind is Kind.TEXT and "\0" in tree.text:
+        return "holds a null byte, which no path may"
     if kind is Kind.BOOL:
         plain = tree.plain and tree.text.lower() in _YES | _NO
         return "" if plain else "must be true or false, without quotes"

@@ -24,6 +24,7 @@ INDEX_SIZE_BYTES = 8
 TAIL_BYTES = INDEX_SIZE_BYTES + TRAILER_BYTES  # the page index's length, and two checksums
 FULL_FROM = 64  # pages in a row from page 1 on; a file that begins so is taken to hold the whole database
 _ENTRY_BYTES_MIN = 3
+_SHIFT_MAX = 63  # of a varint of Go's, which has ten bytes at most
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -101,6 +102,8 @@ def parse_pages(index: bytes, page_count: int) -> array[int] | None:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
+        if shift > _SHIFT_MAX:
+            raise OverflowError
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift

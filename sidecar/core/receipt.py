@@ -21,7 +21,7 @@ from sidecar.core.model import Content, SchemaVersion
 from sidecar.core.verdict import Document, rfc3339
 
 RECEIPT_VERSION = 1
-_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6,32}")
+RECEIPT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6,32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ def digest_of(document: Mapping[str, Any], key: bytes | None) -> str:
 
 def id_of(text: str, source: str) -> str:
     """A receipt's id, which becomes the name of a folder. Raises ReceiptError where it is none."""
-    if not _ID.fullmatch(text):
+    if not RECEIPT_ID.fullmatch(text):
         raise ReceiptError(
             f"{source}: {text!a:.60} is no receipt's id", "gate again, or name the receipt as `gate` did"
         )

@@ -30,11 +30,17 @@ def is_secret_key(key: str) -> bool:
     return key in SECRET_KEYS or "secret" in key or key.endswith("password")
 
 
-def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """The text with userinfo of URLs, values of secret keys and the given literal secrets masked."""
+def mask(text: str, secrets: tuple[str, ...]) -> str:
+    """The text with the given literal secrets masked."""
     for secret in secrets:
         if len(secret) >= SECRET_LENGTH_MIN:
             text = text.replace(secret, MASK)
+    return text
+
+
+def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """The text with userinfo of URLs, values of secret keys and the given literal secrets masked."""
+    text = mask(text, secrets)
     text = _USERINFO.sub(rf"\1{MASK}@", text)
     text = _PAIR.sub(rf"\1\2{MASK}", text)
     return _SHAPES.sub(MASK, text)

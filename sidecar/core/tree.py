@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 _PLAIN = re.compile(r"[A-Za-z0-9_+.-]*[A-Za-z0-9]")
 _ESCAPES = {'"': '\\"', "\\": "\\\\"}
 _FIRST_PRINTABLE, _LAST_PRINTABLE, _LAST_OF_FOUR_DIGITS = 0x20, 0x7E, 0xFFFF
+_QUOTED = re.compile(r"'(?!<)[^']{4,}'")
+VALUES_MAX = 1_000_000  # of a file, each use of an anchor counted: a fleet of 10,000 databases has a fifth of that
 MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
@@ -88,27 +90,42 @@ class Table:
 Tree: TypeAlias = Scalar | Items | Table
 
 
+class Unbuildable(ValueError):
+    """YAML that is no tree of a bearable size; the message is a sentence."""
+
+
 def of_node(node: Any) -> Tree:
-    """The tree of a PyYAML node (anything with `tag`, `value` and `start_mark`). Raises ValueError on a cycle."""
+    """The tree of a PyYAML node (anything with `tag`, `value` and `start_mark`). Raises Unbuildable."""
     return _Builder().build(node)
 
 
+def without_quotes(problem: str) -> str:
+    """PyYAML's sentence about a mistake, without the words that it quotes of the file: `*hunter2` may be a password."""
+    return _QUOTED.sub("'…'", problem)
+
+
 class _Builder:
-    """An anchor is built once however often it is used; an anchor within itself is refused."""
+    """An anchor is built once however often it is used; one within itself is refused, and so are anchors that multiply."""
 
     def __init__(self) -> None:
-        self._built: dict[int, Tree | None] = {}
+        self._built: dict[int, tuple[Tree, int] | None] = {}
+        self._values = 0  # in the trees built so far, as whoever walks all of them would count
 
     def build(self, node: Any) -> Tree:
-        key = id(node)
+        key, before = id(node), self._values
         if key in self._built:
             known = self._built[key]
             if known is None:
-                raise ValueError("an anchor refers to itself")
-            return known
-        self._built[key] = None
-        made = self._make(node)
-        self._built[key] = made
+                raise Unbuildable("an anchor refers to itself")
+            made, values = known
+            self._values += values
+        else:
+            self._built[key] = None
+            self._values += 1
+            made = self._make(node)
+            self._built[key] = made, self._values - before
+        if self._values > VALUES_MAX:
+            raise Unbuildable(f"it holds more than {VALUES_MAX} values, each use of an anchor counted")
         return made
 
     def _make(self, node: Any) -> Tree:

@@ -15,10 +15,14 @@ _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 DAYS_MAX = 36500  # a hundred years: beyond it a duration is a slip, and timedelta soon overflows
 PERCENT_MAX = 100
+SIZE_MAX = 1 << 62  # four exbibytes
+LENGTH_MAX = 64  # characters of a duration: what is longer is no duration, and would stand whole in a sentence
 
 
 def duration(text: str) -> timedelta:
     """A duration such as `30s`, `5m`, `1h30m`, `26h`, `7d`. Raises ValueError with a sentence."""
+    if len(text) > LENGTH_MAX:
+        raise ValueError(f"a duration is no longer than {LENGTH_MAX} characters")
     body = text.strip()
     parts = list(_PART.finditer(body))
     if not parts or "".join(part[0] for part in parts) != body:
@@ -34,7 +38,10 @@ def size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None or (match[3] and not match[2]):
         raise ValueError(f"`{text}` is not a size; write one like `500MB` or `10GiB`")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** _POWER[match[2].upper()])
+    bytes_ = float(match[1]) * (1024 if match[3] else 1000) ** _POWER[match[2].upper()]
+    if bytes_ > SIZE_MAX:
+        raise ValueError(f"`{text}` is more than any disk holds")
+    return int(bytes_)
 
 
 def share(text: str) -> float:

@@ -548,7 +548,7 @@ def stub(**env: str) -> LitestreamV5:
     return LitestreamV5(str(STUBS / "odd"), "0.5.17", environment(**env))
 
 
-@pytest.mark.parametrize("kind", ["text", "json"])
+@pytest.mark.parametrize("kind", ["text", "json", "deep", "time", "number"])
 def test_an_answer_that_is_none_is_unknown(kind: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownFailure, match=r"not what 0\.5 answers"):
         stub(ODD=kind).list_files(of_folder(tmp_path), timeout_s=5, stop=NEVER)
