@@ -11,7 +11,8 @@ from typing import Any
 from sidecar.adapters.clock import SystemClock
 from sidecar.commands.place import folder_of, litestream_for
 from sidecar.commands.render import Echo, drawn
-from sidecar.commands.selftest_faults import FAULTS, Fault, Patient
+from sidecar.commands.selftest_faults import FAULTS, Fault
+from sidecar.commands.selftest_patient import Patient
 from sidecar.commands.selftest_stage import Stage, staged
 from sidecar.commands.stopping import stopping
 from sidecar.commands.verify import Unknown

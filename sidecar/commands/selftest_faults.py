@@ -9,74 +9,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from sidecar.commands.selftest_patient import MORE, NEEDLE, SCHEMA, SNAPSHOTS, USERS, Patient, last_txid
 from sidecar.core.finding import Reason
-
-ROWS = 400
-NEEDLE = "needle-in-a-row"
-SNAPSHOTS = "9"  # Litestream's level of full copies; the others hold changes
-_USERS = (
-    f"insert or ignore into users with recursive n (i) as (select 1 union all select i + 1 from n where i < {ROWS}) "  # noqa: S608 - constants
-    "select i, 'user ' || i, 'user' || i || '@example.com' from n"
-)
-SCHEMA = f"""
-pragma journal_mode = wal;
-create table users (id integer primary key, name text not null, email text);
-create index users_by_name on users (name);
-create table notes (id integer primary key, text text);
-{_USERS};
-insert into notes (text) values ('{NEEDLE}');
-pragma user_version = 1;
-"""  # noqa: S608 - constants
-MORE = "insert into users (name, email) values ('one more', 'more@example.com')"
-
-
-class Replicating(Protocol):
-    """Litestream, which replicates all of them."""
-
-    def start(self) -> None:
-        """Until it is stopped."""
-        ...
-
-    def stop(self) -> None:
-        """As it ends by itself."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Patient:
-    """One database of the gallery. `sql` and `write` act as its app; `aside` is a folder for what is taken away."""
-
-    litestream: Replicating
-
-    database: Path
-    replica: Path
-    aside: Path
-    other: Path  # another database's replica
-    sql: Callable[[str], None]
-    write: Callable[[str, str], None]
-
-    def files(self, level: str | None = None) -> list[Path]:
-        """The replica's files, oldest first: of one level, or of all."""
-        return sorted((self.replica / "ltx").glob(f"{level or '*'}/*.ltx"), key=last_txid)
-
-    def keep(self) -> None:
-        """Put a copy of the replica aside."""
-        shutil.copytree(self.replica, self.aside / "replica", copy_function=shutil.copy2)
-
-    def put_back(self) -> None:
-        """The replica as it was, with what has come since."""
-        shutil.copytree(self.aside / "replica", self.replica, copy_function=shutil.copy2, dirs_exist_ok=True)
-
-    def newest(self) -> Path:
-        """A file that every restore needs: the newest snapshot."""
-        return self.files(SNAPSHOTS)[-1]
-
-
-def last_txid(file: Path) -> int:
-    """The newest TXID that a file of a replica holds, by its name `min-max.ltx`."""
-    return int(file.stem.split("-")[1], 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +111,7 @@ def change_it_back(patient: Patient) -> None:
 
 def replace(patient: Patient) -> None:
     """Another file comes to the path, under a running Litestream."""
-    for tail in ("", "-wal", "-shm"):
-        file = patient.database.with_name(f"{patient.database.name}{tail}")
-        if file.exists():
-            file.rename(patient.aside / file.name)
+    rename(patient)
     patient.sql(SCHEMA)
     patient.sql("delete from users where id > 10")
 
@@ -190,10 +122,38 @@ def give_back(patient: Patient) -> None:
     for tail in ("", "-wal", "-shm"):
         file = patient.database.with_name(f"{patient.database.name}{tail}")
         file.unlink(missing_ok=True)
-        if (patient.aside / file.name).exists():
-            (patient.aside / file.name).rename(file)
+    rename_back(patient)
     patient.litestream.start()
     patient.sql(MORE)  # what was committed to the other file is lost, which stays red until there is something newer
+
+
+def rename(patient: Patient) -> None:
+    """Production's file has another name, with its WAL."""
+    _move(patient.database, patient.aside)
+
+
+def rename_back(patient: Patient) -> None:
+    """As it was called."""
+    _move(patient.aside / patient.database.name, patient.database.parent)
+
+
+def _move(database: Path, folder: Path) -> None:
+    for tail in ("", "-wal", "-shm"):
+        file = database.with_name(f"{database.name}{tail}")
+        if file.exists():
+            file.rename(folder / file.name)
+
+
+def lose_the_local_folder(patient: Patient) -> None:
+    """Litestream's own notes beside the database go, and the app goes on."""
+    shutil.rmtree(patient.database.with_name(f".{patient.database.name}-litestream"))
+    patient.sql(MORE)
+
+
+def start_again(patient: Patient) -> None:
+    """As a service manager does."""
+    patient.litestream.stop()
+    patient.litestream.start()
 
 
 def go_on_alone(patient: Patient) -> None:
@@ -259,7 +219,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "shrunk", "nine rows in ten are deleted", (Reason.SHRUNK,),
-        lambda patient: patient.sql("delete from users where id % 10 > 0"), lambda patient: patient.sql(_USERS),
+        lambda patient: patient.sql("delete from users where id % 10 > 0"), lambda patient: patient.sql(USERS),
         "they are inserted again",
     ),
     Fault(
@@ -267,11 +227,19 @@ FAULTS: tuple[Fault, ...] = (
         lambda patient: patient.sql("update notes set text = 'lost'"),
         lambda patient: patient.sql("update notes set text = 'needle-in-a-row'"), "the row is as it was",
     ),
+    Fault(
+        "renamed", "production's file has another name", (Reason.UNREADABLE, Reason.STALLED, Reason.LAGGING), rename, rename_back,
+        "it is called as before",
+    ),
     Fault("vacuumed", "`vacuum` writes every page anew", (), lambda patient: patient.sql("vacuum"), nothing),
     Fault("idle", "nothing is written for a while", (), nothing, nothing),
     Fault(
         "file-replaced", "another file comes to production's path", (Reason.FILE_REPLACED,), replace, give_back,
         "the file comes back, Litestream is started again, the app goes on", alone=True,
+    ),
+    Fault(
+        "local-folder-lost", "Litestream's folder beside the database is removed, and the app goes on",
+        (Reason.STALLED, Reason.LAGGING), lose_the_local_folder, start_again, "Litestream is started again", alone=True,
     ),
     Fault(
         "litestream-ended", "Litestream ends, and the app goes on", (Reason.LITESTREAM_DOWN, Reason.LAGGING), go_on_alone,

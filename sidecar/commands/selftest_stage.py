@@ -14,7 +14,8 @@ from sidecar.adapters import process
 from sidecar.adapters.background import Companion, running
 from sidecar.assembly import Running, assemble
 from sidecar.commands.place import environment, socket_in, turning
-from sidecar.commands.selftest_faults import MORE, SCHEMA, Fault, Patient
+from sidecar.commands.selftest_faults import Fault
+from sidecar.commands.selftest_patient import MORE, SCHEMA, Patient
 from sidecar.core.errors import SidecarError
 from sidecar.options import Options
 
