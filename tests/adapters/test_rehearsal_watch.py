@@ -42,15 +42,25 @@ def play(database: Path, script: str) -> tuple[Watched, str]:
     return watch.watched(), done.stdout
 
 
+def finely(database: Path, script: str) -> Watched:
+    """The same, once more where a busy machine kept the watch from looking for longer than what is to be told apart."""
+    seen, _ = play(database, script)
+    for _ in range(4):
+        if seen.resolution_seconds < 0.1:
+            break
+        seen, _ = play(database, script)
+    return seen
+
+
 def test_the_longest_lock_is_measured(database: Path) -> None:
-    seen, _ = play(database, "x('begin immediate'); x('insert into t(v) values(1)'); time.sleep(0.3); x('commit')")
+    seen = finely(database, "x('begin immediate'); x('insert into t(v) values(1)'); time.sleep(0.3); x('commit')")
     assert 0.3 <= seen.longest_lock_seconds < 0.8
     assert seen.commits == 1
 
 
 def test_two_transactions_on_end_are_two_locks(database: Path) -> None:
     one = "x('begin immediate'); x('insert into t(v) values(1)'); time.sleep(0.5); x('commit')\n"
-    seen, _ = play(database, one + one)
+    seen = finely(database, one + one)
     assert 0.5 <= seen.longest_lock_seconds < 0.95
     assert seen.commits == 2
 
@@ -63,7 +73,7 @@ def test_reading_holds_no_write_lock(database: Path) -> None:
 
 @pytest.mark.parametrize("how", ["pragma journal_mode=delete", "pragma locking_mode=exclusive"])
 def test_a_lock_outside_the_wal_index_is_seen(database: Path, how: str) -> None:
-    seen, _ = play(
+    seen = finely(
         database, f"x('{how}'); x('begin immediate'); x('insert into t(v) values(1)'); time.sleep(0.3); x('commit')"
     )
     assert 0.3 <= seen.longest_lock_seconds < 0.8

@@ -95,7 +95,7 @@ def test_once_prints_the_ready_document_and_nothing_else(tmp_path: Path) -> None
     began = time.monotonic()
     ran = run("demo", "--once", "--listen", "127.0.0.1:0", env={"TMPDIR": str(tmp_path)})
     assert ran.code == 0
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 40
     document = ran.document
     assert (document["ready"], document["databases"][0]["name"]) == (True, "shop")
     assert document["databases"][0]["last_drill"]["outcome"] == "passed"

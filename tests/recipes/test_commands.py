@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
+import pytest
+
 from tests.e2e.stage import Sidecar
 from tests.faces.commands import Ran
 from tests.litestreams import free_port, until
@@ -103,6 +105,7 @@ def spoken() -> list[str]:
     return sorted(set(found) - NAMED_ONLY)
 
 
+@pytest.mark.timeout(300)
 def test_what_runbooks_tell_to_type(shop: Place, daemon: Sidecar) -> None:
     manage(shop)
     daemon.start()
