@@ -151,6 +151,7 @@ def _metrics(kit: Tools, answers: Answers, book: Deploys, notifier: Notifier) ->
         sqlite_version=apsw.sqlite_lib_version(),
         decisions=lambda: book.counts,
         notifications=notifier.counts,
+        kept=lambda: kit.ledger.error is None,
     )
 
 

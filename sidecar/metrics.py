@@ -46,6 +46,7 @@ class Metrics(Collector):
         sqlite_version: of the library that checks.
         decisions: what deploy gates decided, as last read from the book that daemon and commands share.
         notifications: (to, result) to what became of pings and messages.
+        kept: whether evidence could be written when that was last tried.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class Metrics(Collector):
         sqlite_version: str,
         decisions: Callable[[], Mapping[str, int]] = dict,
         notifications: Callable[[], Mapping[tuple[str, str], int]] = dict,
+        kept: Callable[[], bool] = lambda: True,
     ) -> None:
         self._answers, self._lock = answers, Lock()
-        self._decisions, self._notifications = decisions, notifications
+        self._decisions, self._notifications, self._kept = decisions, notifications, kept
         self._about = {
             "version": answers.version,
             "python": platform.python_version(),
@@ -170,6 +172,11 @@ class Metrics(Collector):
             ),
             ("scratch_free_bytes", "Free room for drills.", room.free_bytes if room is not None else None),
             ("litestream_up", "Whether Litestream answers; absent where it cannot be asked.", litestream_up(verdicts)),
+            (
+                "evidence_write_successful",
+                "Whether evidence could be written to the state directory when that was last tried.",
+                float(self._kept()),
+            ),
             (
                 "config_last_reload_successful",
                 "Whether what the configuration files say now is in force.",

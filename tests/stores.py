@@ -41,8 +41,6 @@ async def main():
         # Without a trace: a deletion's marker as this client leaves it makes Go's client, and so Litestream's listing, wait for ever.
         name = base64.urlsafe_b64encode(sys.argv[5].encode()).decode()
         await jetstream.purge_stream("OBJ_bkt", subject=f"$O.bkt.M.{name}")
-    if sys.argv[4] == "drop":
-        await jetstream.delete_object_store("bkt")
     await client.close()
 asyncio.run(main())
 """
@@ -57,7 +55,6 @@ class Store(Server):
     type: str = ""  # Litestream's word
     keeps_nobody_out: bool = False  # asks for no password
     refuses_when_gone: str = "unreachable"  # what a server that is gone is called
-    without_bucket: str = "no_backup"  # what a bucket or folder that is not there is called
 
     @property
     def at(self) -> str:
@@ -97,10 +94,6 @@ class Store(Server):
 
     def delete(self, name: str) -> None:
         (self.root / name).unlink()
-
-    def drop_bucket(self) -> None:
-        """Everything, with the bucket itself."""
-        shutil.rmtree(self.root)
 
 
 @dataclass
@@ -198,7 +191,6 @@ class Nats(Store):
     """An object store of JetStream's."""
 
     type: str = "nats"
-    without_bucket: str = "unreachable"
 
     @property
     def argv(self) -> list[str]:
@@ -230,9 +222,6 @@ class Nats(Store):
 
     def delete(self, name: str) -> None:
         self._do("delete", name)
-
-    def drop_bucket(self) -> None:
-        self._do("drop")
 
 
 @dataclass
@@ -281,11 +270,6 @@ class GoogleCloud(Store):
 
     def delete(self, name: str) -> None:
         self._ask("DELETE", self._object(name))
-
-    def drop_bucket(self) -> None:
-        for each in self.names():
-            self.delete(each)
-        self._ask("DELETE", f"/storage/v1/b/{BUCKET}")
 
 
 @dataclass
@@ -347,10 +331,6 @@ class Azure(Store):
     def delete(self, name: str) -> None:
         with self._container() as container:
             container.delete_blob(name)
-
-    def drop_bucket(self) -> None:
-        with self._container() as container:
-            container.delete_container()
 
 
 KINDS: dict[str, type[Store]] = {

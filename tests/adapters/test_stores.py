@@ -15,7 +15,7 @@ from sidecar.adapters.litestream_v5 import LitestreamV5
 from sidecar.core.errors import LitestreamError
 from sidecar.core.model import Database
 from tests.litestreams import App, Litestream, binary, environment, free_port, until
-from tests.stores import KINDS, Store, serving
+from tests.stores import BUCKET, KINDS, Store, serving
 
 NEVER = threading.Event()
 WRONG = "WRONGSECRET"
@@ -91,6 +91,19 @@ def test_another_path_is_empty(store: Store, tmp_path: Path) -> None:
         return
     assert reader(store).list_files(elsewhere, timeout_s=20, stop=NEVER) == ()
     assert failing(lambda: reader(store).plan(elsewhere, timeout_s=20, stop=NEVER)).reason == "no_backup"
+
+
+def test_a_bucket_that_is_not_there_is_no_backup(store: Store, tmp_path: Path) -> None:
+    if store.type in {"webdav", "sftp"}:  # they have folders, and one that is not there is as good as an empty one
+        assert reader(store).list_files(database(store, tmp_path, "elsewhere"), timeout_s=20, stop=NEVER) == ()
+        return
+    block = store.replica().replace(BUCKET, "nosuch")
+    config = tmp_path / "app.yml"
+    config.write_text(f"dbs:\n  - path: {tmp_path / 'app.db'}\n    replica: {block}\n")
+    found = litestream_yml.read(config, environment(**store.env)).databases[0]
+    for ask in asking(store, found, 20):
+        error = failing(ask)
+        assert (error.reason, "bucket does not exist" in error.message) == ("no_backup", True), error
 
 
 def test_a_wrong_password_is_auth_and_never_shown(store: Store, tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_the_state_directory_is_full(well: Machine) -> None:
         drill = sidecar.drill()
         assert drill["outcome"] == "passed"
         until(lambda: "there is no room left in the state directory" in sidecar.log, say="the log says so")
+        until(lambda: sidecar.metric("evidence_write_successful") == 0, say="the metric says so")
         told = command(sidecar, "doctor")
         assert told.returncode == 2
         assert "there is no room in the state directory" in told.stdout
@@ -119,6 +120,7 @@ def test_the_state_directory_is_full(well: Machine) -> None:
             assert known["id"] == drill["id"], "evidence is kept in memory"
             pause(0.2)
     until(lambda: drill["id"] in command(sidecar, "history", "--json").stdout, say="it is on disk")
+    until(lambda: sidecar.metric("evidence_write_successful") == 1, say="the metric says so")
     well.well_again()
 
 

@@ -1,24 +1,32 @@
-"""A short soak: `python -m tests.bench.soak` is the long one, of a thousand drills."""
+"""A short soak by the command of the long one, which is a thousand drills."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.soak import NAMES, grown, live, world
+from tests.e2e.soak import NAMES, world
 from tests.e2e.stage import pause
+from tests.litestreams import ROOT, environment
 
 
 @pytest.mark.timeout(400)
-def test_every_answer_is_what_the_model_says_and_nothing_grows(tmp_path: Path) -> None:
-    with world(tmp_path, seed=20261125) as made:
-        drills = live(made, seconds=45)
-        assert made.wrong == []
-        assert drills > 10
-        growth = grown(made)
-        assert growth["threads"] <= 1.5
-        assert growth["descriptors"] <= 1.5
+def test_every_answer_is_what_the_model_says_and_nothing_grows() -> None:
+    short = environment(SECONDS="40", DRILLS="10", SEED="20261125")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.soak"], capture_output=True, text=True, check=False, cwd=ROOT, env=short
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["wrong"] == 0
+    assert figures["drills"] >= 10
+    assert figures["answers"] > 50
+    assert figures["threads"] <= 1.5
+    assert figures["descriptors"] <= 1.5
 
 
 @pytest.mark.timeout(200)

@@ -30,7 +30,7 @@ drills_total{db,outcome} drill_failures_total{db,reason} drill_passed_timestamp_
 drill_finished_timestamp_seconds{db} drill_stage_seconds{db,stage} drill_duration_seconds restored_bytes{db}
 pages_proven_ratio{db} rto_seconds{db} database_bytes{db} wal_bytes{db} database_check_timestamp_seconds{db}
 schema_version_info{db,source,value} drills_due drills_running looks_total{db,result} loop_turned_timestamp_seconds
-scratch_free_bytes litestream_up config_last_reload_successful config_last_reload_timestamp_seconds gate_decisions_total{decision}
+evidence_write_successful scratch_free_bytes litestream_up config_last_reload_successful config_last_reload_timestamp_seconds gate_decisions_total{decision}
 http_requests_total{route,code}
 """
 
@@ -115,9 +115,15 @@ def test_values_are_what_is_known(metrics: Metrics) -> None:
     assert value(metrics, "drills_due") == 2
     assert value(metrics, "loop_turned_timestamp_seconds") == now
     assert value(metrics, "config_last_reload_successful") == 1
+    assert value(metrics, "evidence_write_successful") == 1
     assert value(metrics, "config_last_reload_timestamp_seconds") == now
     assert value(metrics, "litestream_up") == 1
     assert value(metrics, "scratch_free_bytes") == 10**12
+
+
+def test_evidence_that_cannot_be_written_shows(house: House) -> None:
+    lost = Metrics(house.answers, litestream_version="v0.5.17", sqlite_version="3.54.1", kept=lambda: False)
+    assert value(lost, "evidence_write_successful") == 0
 
 
 def test_the_histogram_counts_each_drill_once(metrics: Metrics) -> None:

@@ -39,7 +39,7 @@ ALERTS = alerts()
 TESTS: list[dict[str, Any]] = [yaml.safe_load(each.read_text()) for each in RULES_TESTS]
 CASES: list[dict[str, Any]] = [case for each in TESTS for case in each["tests"]]
 DAEMON = {
-    "SidecarDown", "SidecarAbsent", "SidecarLoopStuck", "SidecarWatchesNothing", "ConfigReloadFailed", "GateOverridden", "NotificationFailed",
+    "SidecarDown", "SidecarAbsent", "SidecarLoopStuck", "SidecarWatchesNothing", "ConfigReloadFailed", "EvidenceNotWritten", "GateOverridden", "NotificationFailed",
 }  # fmt: skip
 
 # Reasons that no alert of their own names.

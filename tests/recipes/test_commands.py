@@ -121,6 +121,7 @@ def test_what_runbooks_tell_to_type(shop: Place, daemon: Sidecar) -> None:
     assert shop.version() == 2, "one of them is a gate with a migration"
 
 
+@pytest.mark.timeout(300)
 def test_the_scripts_that_print_figures_run(shop: Place) -> None:
     """On next to nothing: the figures in README.md are of a gigabyte and a minute."""
     text = README.read_text()
@@ -128,6 +129,8 @@ def test_the_scripts_that_print_figures_run(shop: Place) -> None:
         ("drill", "SIZE_MB=10 ROUNDS=1"),
         ("parity", "SIZE_MB=10 ROUNDS=1 REST_S=0.5"),
         ("rest", "REST_S=0.5 LOAD_S=0.2 STARTS=1"),
+        ("app", "SIZE_MB=10 ROUNDS=1 PHASE_S=3"),
+        ("http", "LOAD_S=1 CROWD_S=1 RATE=50 HALVES=20 SLOW=2"),
     ):
         assert f"`python -m tests.bench.{name}`" in text
         ran = shop.run("sh", "-c", f"{small} exec {need('python')} -m tests.bench.{name}", cwd=README.parent)
