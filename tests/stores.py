@@ -192,14 +192,17 @@ class Nats(Store):
 
     type: str = "nats"
 
-    @property
-    def argv(self) -> list[str]:
-        config = self.folder / "nats.conf"
-        config.write_text(
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "nats.conf").write_text(
             f"listen: '{self.at}'\njetstream {{store_dir: '{self.folder}'}}\n"
             f"authorization {{user: {USER}, password: {self.password}}}\n"
         )
-        return [str(SCRIPTS / "nats-server"), "-c", str(config)]
+        super().start()
+
+    @property
+    def argv(self) -> list[str]:
+        return [str(SCRIPTS / "nats-server"), "-c", str(self.folder / "nats.conf")]
 
     def keys(self, path: str, password: str) -> str:
         return f"url: 'nats://{self.at}/{BUCKET}', username: {USER}, password: {password}, path: {path}"

@@ -238,7 +238,7 @@ FAULTS: tuple[Fault, ...] = (
         "the file comes back, Litestream is started again, the app goes on", alone=True,
     ),
     Fault(
-        "local-folder-lost", "Litestream's folder beside the database is removed, and the app goes on",
+        "local-folder-lost", "Litestream's folder beside production is gone",
         (Reason.STALLED, Reason.LAGGING), lose_the_local_folder, start_again, "Litestream is started again", alone=True,
     ),
     Fault(

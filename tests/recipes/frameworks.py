@@ -75,7 +75,6 @@ FRAMEWORKS = (
     Framework(
         "prisma", ("prisma", "migrate", "deploy"), "_prisma_migrations",
         ("20260101000000_initial", "20260201000000_next"), LIBSQL_URL,
-        forgetting=("sh", "hotfix.sh"),
     ),
 )  # fmt: skip
 OF_NPM = {"knex", "drizzle", "prisma"}

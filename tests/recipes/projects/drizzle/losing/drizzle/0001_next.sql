@@ -1,3 +1,0 @@
-alter table orders add column note text not null default '';
---> statement-breakpoint
-delete from items where id > 20;

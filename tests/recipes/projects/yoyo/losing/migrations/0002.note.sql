@@ -1,3 +1,0 @@
--- depends: 0001.initial
-alter table orders add column note text not null default '';
-delete from items where id > 20;
