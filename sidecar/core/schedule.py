@@ -162,11 +162,18 @@ def database_check_due_at(evidence: Evidence, policy: Policy) -> datetime | None
         return None
     last = evidence.database_check
     if last is None:
-        return LONG_AGO
+        return evidence.first_seen_at + policy.drill_timeout if _drilled_first(evidence, policy) else LONG_AGO
     if last.sound:
         due_at = last.at + policy.database_check_every
         return max(due_at, _checks_it_too(evidence, policy, due_at) or due_at)
     return last.at + _early(policy.look_every, timedelta(seconds=last.seconds), policy.database_check_every)
+
+
+def _drilled_first(evidence: Evidence, policy: Policy) -> bool:
+    """Whether a first drill is about to come that says the same by comparing: it reads production a second at a time, a copy in one go."""
+    seen = evidence.sighting
+    can_be = seen is None or seen.result is LookResult.OK
+    return policy.parity and evidence.last_drill is None and can_be
 
 
 def _checks_it_too(evidence: Evidence, policy: Policy, due_at: datetime) -> datetime | None:

@@ -301,6 +301,14 @@ def test_a_pass_rests_for_drill_every_and_production_for_its_own_interval() -> N
     assert drill_due_at(healthy(), POLICY) == NOW + POLICY.drill_every
     assert database_check_due_at(healthy(), POLICY) == NOW + POLICY.database_check_every
     assert database_check_due_at(unknown(), POLICY) is None
+    new = unknown().after_live(live())
+    assert database_check_due_at(new, POLICY) == new.first_seen_at + POLICY.drill_timeout, "the first drill may say it"
+    assert database_check_due_at(new, replace(POLICY, parity=False)) == LONG_AGO
+    assert (
+        database_check_due_at(new.after_drill(drill(outcome=Outcome.INCONCLUSIVE, reason="raced")), POLICY) == LONG_AGO
+    )
+    lost = new.after_sighting(live(), looked(LookResult.UNREACHABLE))
+    assert database_check_due_at(lost, POLICY) == LONG_AGO, "no drill can come"
     assert database_check_due_at(unknown().after_live(live(file_id=None)), POLICY) is None
 
 
