@@ -69,13 +69,14 @@ TECHNOLOGY_EXCEPTIONS = {
     ("sidecar.assembly_tools", "apsw"): "only the library's version, for the evidence",
 }
 
-# Adapters that others may stand on: one way to run a child, to ask Litestream, to keep a descriptor, to read a schema.
+# Adapters that others may stand on: one way to run a child, to ask Litestream, to keep a descriptor, to read Litestream's folder, a schema.
 SHARED_ADAPTERS = frozenset(
     {
         "sidecar.adapters.process",
         "sidecar.adapters.daemon_client",
         "sidecar.adapters.litestream_command",
         "sidecar.adapters.live_descriptors",
+        "sidecar.adapters.local_folder",
         "sidecar.adapters.sqlite_content",
     }
 )

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
 from threading import Lock
 
@@ -24,15 +22,6 @@ _BESIDE = ("-wal", "-shm", "-journal")
 # Not to hang where a pipe stands at the path; harmless for files.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
-
-
-def regular(path: Path | str) -> FileIO:
-    """A file beside a database, not one of SQLite's, opened for reading: at once, whatever stands there. Raises OSError, ValueError."""
-    descriptor = os.open(path, _FLAGS)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError(f"{path} is no file")  # a pipe would keep us waiting for ever
-    return FileIO(descriptor, "rb")
 
 
 class LiveDescriptors:

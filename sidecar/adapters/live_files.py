@@ -8,14 +8,13 @@ proves that everything committed before `read_at` is captured.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sidecar.adapters.live_descriptors import regular
+from sidecar.adapters.local_folder import current_generation, regular
 from sidecar.core import ltx, wal
 from sidecar.core.errors import SidecarError
 from sidecar.core.model import Capture, Database, FileId, LiveState, Position, WalIndex
@@ -33,8 +32,6 @@ DATABASES_MAX = 10_000  # what is remembered of databases that left the fleet is
 # that of FAT and some network file systems every 2 s.
 SETTLED = timedelta(seconds=3)
 MTIME_MIN, MTIME_MAX = 0, 32_503_680_000 * 10**9  # 1970 and 3000: what `touch` can say beyond is no time of a commit's
-GENERATION_BYTES_MAX = 64
-_GENERATION = re.compile(r"[0-9a-f]{16}")
 
 _Stamp = tuple[int, int, int, int]  # device, inode, mtime (ns), size: equal as long as a file is the same and unchanged
 
@@ -99,9 +96,8 @@ class LiveFiles:
             level0 = meta / "ltx" / "0"
             found = _level0(level0, known, read_at) if level0.exists() else _shadow(meta, known)
         except (FileNotFoundError, ValueError):
-            found = (
-                None  # Litestream has not begun, or is just beginning anew, or what stands there is none of its files
-            )
+            # Litestream has not begun, or is just beginning anew, or what stands there is none of its files.
+            found = None
         except OSError as error:
             errors.append(_sentence(Path(error.filename or meta), error))
             found = None
@@ -151,9 +147,8 @@ def _sample(folder: Path) -> Iterable[str]:
 
 def _shadow(meta: Path, known: _Local | None) -> _Local | None:
     """Litestream 0.3: the current generation's shadow WAL, and the ends it was seen to have before. Raises OSError."""
-    with regular(meta / "generation") as file:
-        generation = file.read(GENERATION_BYTES_MAX).decode(errors="replace").strip()
-    if not _GENERATION.fullmatch(generation):
+    generation = current_generation(meta)
+    if generation is None:
         return None
     folder = meta / "generations" / generation / "wal"
     with os.scandir(folder) as entries:

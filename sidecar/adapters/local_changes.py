@@ -14,14 +14,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from sidecar.adapters.live_descriptors import regular
+from sidecar.adapters.local_folder import current_generation, regular
 from sidecar.core import ltx, wal
 from sidecar.core.changes import Change, Changes
 from sidecar.core.model import Database, Position
 
 LISTED_MAX = 2_000_000  # page numbers kept, 8 MB; beyond it a file counts as one in which any page may have changed
 READ_BYTES = 1 << 20
-GENERATION_BYTES_MAX = 64
 STRETCHES_MAX = 256  # of what is new in a shadow file: one transaction each while they are so few
 
 
@@ -74,8 +73,9 @@ class LocalChanges:
 
     def _gather_shadow(self, since: Position | None) -> Position | None:
         """How far the file that Litestream appends to was read."""
-        with regular(self._meta / "generation") as file:
-            generation = file.read(GENERATION_BYTES_MAX).decode(errors="replace").strip()
+        generation = current_generation(self._meta)
+        if generation is None:
+            return None
         folder = self._meta / "generations" / generation / "wal"
         indexes = sorted(index for name in os.listdir(folder) if (index := wal.parse_shadow_name(name)) is not None)  # noqa: PTH208
         begin = max((key[1] for key in self._found if key[0] == generation), default=indexes[-1] if indexes else 0)

@@ -18,7 +18,7 @@ class Ahead:
 
     times: int
     last_at: datetime
-    now: bool
+    still: bool
 
     def another_writer(self, now: datetime) -> bool:
         """Whether somebody else writes to the replica's path, as far as can be told at this instant."""
@@ -54,7 +54,7 @@ def after(known: Ahead | None, told: tuple[Position, Position] | None, at: datet
     if told is None:
         return known
     if not is_ahead(*told):
-        return known if known is None or not known.now else replace(known, now=False)
+        return known if known is None or not known.still else replace(known, still=False)
     if known is None or at - known.last_at > REMEMBERED:
-        return Ahead(1, at, now=True)
-    return Ahead(known.times if known.now else known.times + 1, at, now=True)
+        return Ahead(1, at, still=True)
+    return Ahead(known.times if known.still else known.times + 1, at, still=True)

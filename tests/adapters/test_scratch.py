@@ -19,14 +19,14 @@ from tests.litestreams import until
 from tests.starved import descriptors_left
 
 HOLDER = """
-import subprocess, sys, time
+import signal, subprocess, sys
 from pathlib import Path
 from sidecar.adapters.scratch import Scratch
 with Scratch(Path(sys.argv[1]), None).room(0) as room:
     (room / "half-restored.db").write_bytes(b"x" * 1000)
     child = subprocess.Popen(["sleep", "300"], cwd=room, start_new_session=True)
     print(child.pid, flush=True)
-    time.sleep(300)
+    signal.pause()
 """
 
 

@@ -25,11 +25,11 @@ def readings(*txids: int) -> tuple[Evidence, datetime]:
 def test_ahead_for_a_while_is_ahead_once() -> None:
     evidence, at = readings(42, 41, 41, 41)
     assert evidence.ahead is not None
-    assert (evidence.ahead.times, evidence.ahead.now) == (1, True)
+    assert (evidence.ahead.times, evidence.ahead.still) == (1, True)
     assert not evidence.ahead.another_writer(at)
     evidence, at = readings(41, 41, 42)
     assert evidence.ahead is not None
-    assert (evidence.ahead.times, evidence.ahead.now) == (1, False)
+    assert (evidence.ahead.times, evidence.ahead.still) == (1, False)
     assert finding("lag", evidence, now=at).status is Status.PASS
 
 

@@ -11,21 +11,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.stage import POLICY, Sidecar, Stage
+from tests.e2e.stage import Sidecar
 from tests.litestreams import ROOT, binary, environment, until
 
 MEMORY_BYTES = 6 * 1024 * 1024  # Litestream's restore wants twice as much
 OPENING_A_CHILD = 8  # descriptors: six for its pipes, two for the moment in which it starts
-
-
-def tune(acting: Stage, *, rest: str = "", **settings: str) -> None:
-    """Write sidecar.yml anew; `max_lag="9s"` and the like replace lines of the policy."""
-    lines = POLICY.format(binary=acting.litestream.executable, more="", rest=rest).splitlines()
-    for name, value in settings.items():
-        key = f"  {name.replace('_', '-')}: "
-        lines = [each for each in lines if not each.startswith(key)]
-        lines.insert(lines.index("policy:") + 1, key + value)
-    acting.sidecar.sidecar_yml.write_text("\n".join(lines) + "\n")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ The model is one word for each database, and knows nothing of the sidecar: `soun
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import threading
@@ -144,7 +145,6 @@ def write(world: World) -> None:
 
 def rest(world: World) -> None:
     pause(world.random.uniform(0.5, 4))
-    del world
 
 
 def vacuum(world: World) -> None:
@@ -173,7 +173,7 @@ def reload(world: World) -> None:
     world.turn += 1
     file = world.sidecar.sidecar_yml
     file.write_text(file.read_text().rsplit("# ", 1)[0] + f"# {world.turn}\n")
-    world.sidecar.process.send_signal(signal.SIGHUP) if world.sidecar.process else None
+    os.kill(world.sidecar.pid, signal.SIGHUP)
 
 
 # Acts that must redden one database, or all, and are undone

@@ -205,6 +205,24 @@ class Stage:
         return sorted((self.replica / "ltx" / str(level)).glob("*.ltx"))
 
 
+def tune(acting: Stage, *, more: str = "", rest: str = "", **settings: str) -> None:
+    """Write sidecar.yml anew; `max_lag="9s"` and the like replace lines of the policy."""
+    lines = POLICY.format(binary=acting.litestream.executable, more=more, rest=rest).splitlines()
+    for name, value in settings.items():
+        key = f"  {name.replace('_', '-')}: "
+        lines = [each for each in lines if not each.startswith(key)]
+        lines.insert(lines.index("policy:") + 1, key + value)
+    acting.sidecar.sidecar_yml.write_text("\n".join(lines) + "\n")
+
+
+def write_and_replicate(app: App, replica: Path, times: int) -> None:
+    """So many commits, each in the replica before the next."""
+    for _ in range(times):
+        before = newest_txid(replica)
+        app.write()
+        until(lambda before=before: newest_txid(replica) > before)  # type: ignore[misc] # bound now
+
+
 def newest_txid(folder: Path) -> int:
     """The newest TXID in a replica's folder, whatever its level."""
     return max((last_txid(file) for file in folder.rglob("*.ltx")), default=0)

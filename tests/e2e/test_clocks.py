@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.machine import Gate, WallClock, tune
-from tests.e2e.stage import Sidecar, Stage, pause, stage
+from tests.e2e.machine import Gate, WallClock
+from tests.e2e.stage import Sidecar, Stage, pause, stage, tune
 from tests.litestreams import Writer, until
 
 HOUR = 3600

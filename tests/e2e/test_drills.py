@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.stage import POLICY, Sidecar, Stage, newest_txid, pause, stage
-from tests.litestreams import ROOT, S3, App, Litestream, binary, environment, rclone_s3, until
+from tests.e2e.stage import Sidecar, Stage, newest_txid, pause, stage, tune
+from tests.litestreams import ROOT, S3, App, Litestream, environment, rclone_s3, until
 
 LARGE_BYTES = 48_000_000  # more than the sockets between the store and a restore hold
 
@@ -30,16 +30,6 @@ def playing(folder: Path, *, rows: int = 50, replica: str | None = None, **setti
         acting.sidecar.start()
         acting.sidecar.until_ready()
         yield acting
-
-
-def tune(acting: Stage, *, more: str = "", rest: str = "", **settings: str) -> None:
-    """Write sidecar.yml anew; `drill_timeout="3s"` and the like."""
-    text = POLICY.format(binary=binary(), more="{more}", rest=rest)
-    for name, value in settings.items():
-        line = f"  {name.replace('_', '-')}: "
-        kept = [each for each in text.splitlines() if not each.startswith(line)]
-        text = "\n".join(kept).replace("{more}", f"{line}{value}\n{{more}}") + "\n"
-    acting.sidecar.sidecar_yml.write_text(text.replace("{more}", more))
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.machine import command, tune
-from tests.e2e.stage import Sidecar, Stage, lose_past, newest_txid, pause, stage
+from tests.e2e.machine import command
+from tests.e2e.stage import Sidecar, Stage, lose_past, newest_txid, pause, stage, tune
 from tests.litestreams import until
 
 KILLS = 10

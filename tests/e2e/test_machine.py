@@ -29,9 +29,8 @@ from tests.e2e.machine import (
     filled,
     little_memory,
     tmpfs,
-    tune,
 )
-from tests.e2e.stage import Sidecar, Stage, pause, stage
+from tests.e2e.stage import Sidecar, Stage, pause, stage, tune
 from tests.litestreams import binary, until
 
 DATABASE_BYTES = 12_000_000

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stage import Stage, newest_txid, pause, stage
-from tests.e2e.test_drills import tune
-from tests.e2e.test_situations import write_and_replicate
+from tests.e2e.stage import Stage, newest_txid, pause, stage, tune, write_and_replicate
 from tests.litestreams import App, Litestream, rows_in_replica, until
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.stage import Stage, last_txid, lose_past, newest_txid, pause, stage
-from tests.litestreams import S3, App, Writer, rclone_s3, until
+from tests.e2e.stage import Stage, last_txid, lose_past, newest_txid, pause, stage, write_and_replicate
+from tests.litestreams import S3, Writer, rclone_s3, until
 
 
 @pytest.fixture
@@ -45,14 +45,6 @@ def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
         return
     with stage(tmp_path) as acting:
         yield begun(acting)
-
-
-def write_and_replicate(app: App, replica: Path, times: int) -> None:
-    """So many commits, each in the replica before the next."""
-    for _ in range(times):
-        before = newest_txid(replica)
-        app.write()
-        until(lambda before=before: newest_txid(replica) > before)  # type: ignore[misc] # bound now
 
 
 def deleted(acting: Stage) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import httpx
@@ -141,5 +140,6 @@ def test_every_store_through_its_troubles_and_no_secret_of_any(tmp_path: Path) -
         for secret in here.secrets:
             assert [where for where, text in said.items() if secret in text] == []
         # What is looked for does stand where it was put: a sweep over nothing would pass.
-        held = here.acting.litestream.config.read_text() + here.sidecar.sidecar_yml.read_text() + os.fsdecode(TOKEN)
-        assert all(each in held for each in (f"{RIGHT}nats", PING, HOOK, *here.secrets[1:2]))
+        files = (here.acting.litestream.config, here.sidecar.sidecar_yml, tmp_path / "token")
+        held = "".join(each.read_text() for each in files)
+        assert all(each in held for each in (f"{RIGHT}nats", PING, HOOK, TOKEN, here.secrets[1]))
