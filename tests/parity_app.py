@@ -104,6 +104,11 @@ class _Work:
         connection.execute(f"pragma wal_checkpoint({kind})").fetchall()
         self._rest.wait(random.random() / 2)
 
+    def _guided(self, connection: sqlite3.Connection) -> None:
+        """It leaves checkpoints to Litestream."""
+        connection.execute("pragma wal_autocheckpoint=0")
+        self._small(connection)
+
     def _autocheckpoints(self, connection: sqlite3.Connection) -> None:
         connection.execute("pragma wal_autocheckpoint=20")
         self._small(connection)

@@ -1,6 +1,6 @@
 """The shelf: rollback artifacts, one folder for each receipt, bounded in number and size.
 
-Receipt ids begin with their time, so the folders' names are their order. What was kept before the newest deploy that was
+Receipt ids begin with the second they were made in; within one, the artifacts' times are the order. What was kept before the newest deploy that was
 proved good may go when room is needed, the oldest first; nothing else is ever removed, since it may be the only way back.
 """
 
@@ -116,12 +116,13 @@ class Shelf:
 
     def _kept(self) -> list[Path]:
         """The receipts' folders, oldest first."""
-        return sorted(each for each in self.directory.iterdir() if _ID.fullmatch(each.name) and each.is_dir())
+        found = [each for each in self.directory.iterdir() if _ID.fullmatch(each.name) and each.is_dir()]
+        return sorted(found, key=_made)
 
     def _removable(self, receipt_id: str) -> Iterator[Path]:
         kept = [each for each in self._kept() if each.name != receipt_id]
-        newest_good = max((each.name for each in kept if (each / PROVED).exists()), default="")
-        return (each for each in kept if each.name < newest_good)
+        good = [at for at, each in enumerate(kept) if (each / PROVED).exists()]
+        return iter(kept[: good[-1]] if good else ())
 
     def _short(self, receipt_id: str, need_bytes: int, going: Sequence[Path]) -> str | None:
         """Why one more artifact does not fit once those that are `going` are gone; None where it does."""
@@ -136,6 +137,14 @@ class Shelf:
         if free < need_bytes:
             return f"it needs {need_bytes / MEGABYTE:.1f} MB, the disk of {self.directory} has {free / MEGABYTE:.1f} MB"
         return None
+
+
+def _made(folder: Path) -> tuple[str, int, str]:
+    """When: the second stands in the name, and what came within one is told by the artifacts."""
+    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        times = [each.stat().st_mtime_ns for each in folder.rglob(f"*{ARTIFACT_SUFFIX}")]
+        return folder.name.partition("-")[0], max(times, default=0), folder.name
+    return folder.name.partition("-")[0], 0, folder.name
 
 
 def _size(folder: Path) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.commands.selftest_patient import MORE, NEEDLE, SCHEMA, SNAPSHOTS, USERS, Patient, last_txid
+from sidecar.commands.selftest_patient import MORE, NEEDLE, NOTE, SCHEMA, SNAPSHOTS, USERS, Patient, last_txid
 from sidecar.core.finding import Reason
 
 
@@ -156,6 +156,24 @@ def start_again(patient: Patient) -> None:
     patient.litestream.start()
 
 
+def restart_beside_a_checkpoint(patient: Patient) -> None:
+    """The app commits, checkpoints once and commits again while Litestream is restarted."""
+    with patient.held():
+        patient.sql("; ".join([NOTE] * 100))
+        patient.litestream.stop()
+        patient.sql("; ".join([*[NOTE] * 100, "pragma wal_checkpoint(passive)", *[NOTE] * 20]))
+        patient.litestream.start()
+        patient.sql("; ".join([NOTE] * 20))
+
+
+def begin_anew(patient: Patient) -> None:
+    """An empty place for its replica, and nothing of the old one beside the database."""
+    patient.litestream.stop()
+    shutil.rmtree(patient.replica)
+    shutil.rmtree(patient.database.with_name(f".{patient.database.name}-litestream"))
+    patient.litestream.start()
+
+
 def go_on_alone(patient: Patient) -> None:
     """A commit that nobody replicates."""
     patient.litestream.stop()
@@ -240,6 +258,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "local-folder-lost", "Litestream's folder beside production is gone",
         (Reason.STALLED, Reason.LAGGING), lose_the_local_folder, start_again, "Litestream is started again", alone=True,
+    ),
+    Fault(
+        "litestream-restarted", "Litestream is restarted while the app writes and checkpoints",
+        (Reason.PAGES_DIFFER, Reason.DB_CORRUPT), restart_beside_a_checkpoint, begin_anew, "the replica begins anew", alone=True,
     ),
     Fault(
         "litestream-ended", "Litestream ends, and the app goes on", (Reason.LITESTREAM_DOWN, Reason.LAGGING), go_on_alone,

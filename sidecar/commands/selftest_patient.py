@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,8 @@ create table notes (id integer primary key, text text);
 insert into notes (text) values ('{NEEDLE}');
 pragma user_version = 1;
 """  # noqa: S608 - constants
+# Twenty of them fill a page.
+NOTE = "insert into notes (text) values (hex(randomblob(100)))"
 MORE = "insert into users (name, email) values ('one more', 'more@example.com')"
 
 
@@ -50,6 +53,7 @@ class Patient:
     aside: Path
     other: Path  # another database's replica
     sql: Callable[[str], None]
+    held: Callable[[], AbstractContextManager[None]]  # its app has it open meanwhile
     write: Callable[[str, str], None]
 
     def files(self, level: str | None = None) -> list[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from sidecar.adapters import process
 from sidecar.adapters.background import Companion, running
 from sidecar.assembly import Running, assemble
+from sidecar.commands import selftest_app
 from sidecar.commands.place import environment, socket_in, turning
 from sidecar.commands.selftest_faults import Fault
 from sidecar.commands.selftest_patient import MORE, SCHEMA, Patient
@@ -23,6 +24,8 @@ NEIGHBOUR = "neighbour"  # another app's database, in which nothing is broken
 ACT_S = 30.0  # for one act of an app, or one restore, of a database of 50 KB
 COMMITS = 4  # a moment apart, so that the replica has files between the first and the newest
 APART_S = 1.2  # Litestream captures once a second
+HOLD_POLL_S = 0.05
+APP = (sys.executable, "-P", selftest_app.__file__)  # -P: no module beside it stands in for one of Python's
 # Everything that takes hours in production takes seconds here.
 POLICY = {
     "look-every": "1s", "max-lag": "4s", "drill-every": "8s", "drill-max-age": "5m", "database-check-every": "8s",
@@ -73,7 +76,7 @@ class Stage:
 
         return Patient(
             self.litestream, database, self.home / "replica" / fault.name, aside, self.home / "replica" / NEIGHBOUR,
-            lambda statements: act("sql", statements), lambda old, new: act("write", old, new),
+            lambda statements: act("sql", statements), lambda: _held(database, aside, self.stop), lambda old, new: act("write", old, new),
         )  # fmt: skip
 
     def restore(self, fault: Fault) -> str:
@@ -93,9 +96,21 @@ def _database(home: Path, name: str) -> Path:
     return home / "data" / f"{name}.db"
 
 
+@contextlib.contextmanager
+def _held(database: Path, aside: Path, stop: threading.Event) -> Iterator[None]:
+    log = aside / "held.log"
+    log.unlink(missing_ok=True)
+    with running([*APP, str(database), "hold"], log, environment()) as app:
+        for _ in range(round(ACT_S / HOLD_POLL_S)):
+            if log.read_text(errors="replace") == selftest_app.HELD:
+                break
+            if (ended := app.last_words()) is not None or stop.wait(HOLD_POLL_S):
+                raise SidecarError(f"the selftest's app {ended or 'was told to stop'}")
+        yield
+
+
 def _act(database: Path, stop: threading.Event, *words: str) -> None:
-    argv = [sys.executable, "-m", "sidecar.commands.selftest_app", str(database), *words]
-    ended = process.run(argv, timeout_s=ACT_S, stop=stop, cwd=Path(__file__).parents[2])
+    ended = process.run([*APP, str(database), *words], timeout_s=ACT_S, stop=stop)
     if ended.returncode != 0:
         raise SidecarError(f"the selftest's app failed: {ended.stderr.decode(errors='replace').strip()[-300:]}")
 

@@ -14,6 +14,10 @@ from sidecar.core.model import Drill
 from sidecar.core.parity import ParityResult
 
 NAME = "parity"
+RESTART_HINT = (
+    "the drill that compares comes at once, or start one: POST /drills or `litestream-sidecar verify`; what the app "
+    "commits and checkpoints while Litestream is stopped may be missing from the backup, and Litestream does not say so"
+)
 OFF_HINT = "`policy.parity: false` in sidecar.yml leaves this check out"
 
 
@@ -43,6 +47,14 @@ def parity(case: Case) -> Finding | None:
     ahead = clock_set_back(NAME, Reason.NOT_COMPARED, "the last comparison", compared.finished_at, case.now)
     if ahead is not None:
         return ahead
+    restarted_at = evidence.restarted_since(compared)
+    if restarted_at is not None:
+        tried = why is not None and evidence.restarted_since(last) is None
+        what = f"Litestream was started again {spelled(seconds(case.now - restarted_at))} ago, and no restored copy has been compared since"
+        return Finding(
+            NAME, Status.WARN if tried else Status.UNKNOWN, f"{what}: {why.message}" if tried and why is not None else what,
+            Reason.NOT_COMPARED, RESTART_HINT, not tried,
+        )  # fmt: skip
     age = case.now - compared.finished_at
     if age > case.policy.parity_max_age:
         since = f"; since then: {why.message}" if why is not None else ""

@@ -226,6 +226,16 @@ class Evidence:
         return replace(self, database_check=check, database_found=found)
 
     @property
+    def restarted_at(self) -> datetime | None:
+        """When the Litestream that runs now was started; None while it does not run or does not say so."""
+        return self.claim.started_at if self.claim is not None and self.claim.up else None
+
+    def restarted_since(self, drill: Drill | None) -> datetime | None:
+        """When Litestream was started after a drill had begun; None where it was not, or nobody can tell."""
+        at = self.restarted_at
+        return at if at is not None and drill is not None and at > drill.started_at else None
+
+    @property
     def changing(self) -> bool:
         """Whether production has (or may have) commits that are not known to be in the replica."""
         if self.live is None or self.covered_live is None:

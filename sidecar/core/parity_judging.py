@@ -52,7 +52,8 @@ def conclude(pages: int, differing: int, judged: Judged) -> Parity:
         return replace(
             counted, result=ParityResult.DIFFERENT, differing=many, different=judged.unexplained[:SHOWN_MAX],
             message=f"{many} of {pages} pages are not what production held, and nothing changed them meanwhile",
-            hint="keep the replica and Litestream's local folder as they are, and have a new snapshot made before you deploy",
+            hint="keep the replica for inspection; if production is right, give Litestream a new, empty path for this replica and "
+            "restart it: it takes a snapshot there at once (neither a restart nor `litestream reset` alone mends it)",
         )  # fmt: skip
     if judged.unknown:
         return replace(

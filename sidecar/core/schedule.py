@@ -103,6 +103,11 @@ def drill_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     if last is None:
         return LONG_AGO
     took = last.finished_at - last.started_at
+    restarted_at = evidence.restarted_since(last)
+    if (
+        restarted_at is not None
+    ):  # commits made meanwhile may be lost without a word (`core/restarts.py`); or it was the mend
+        return max(restarted_at, last.finished_at + min(took * REST, policy.drill_every))
     if last.outcome is not Outcome.PASSED:
         first = _early(policy.look_every, took, policy.drill_every)
         return last.finished_at + _back_off(first, policy.drill_every, evidence.not_passed_in_a_row)
@@ -151,8 +156,10 @@ def drill_kind(evidence: Evidence, policy: Policy, now: datetime) -> CheckKind:
 def parity_due(evidence: Evidence | None, policy: Policy, now: datetime) -> bool:
     """Whether the next drill is to be compared with production; what a comparison found, only a comparison clears."""
     compared = evidence.last_compared if evidence is not None else None
-    if not policy.parity or compared is None or compared.outcome is not Outcome.PASSED:
+    if not policy.parity or evidence is None or compared is None or compared.outcome is not Outcome.PASSED:
         return policy.parity
+    if evidence.restarted_since(compared) is not None:
+        return True
     return _past(compared.finished_at + policy.parity_every, policy.parity_every, now) <= now
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.shelf import PROVED, Shelf
+from sidecar.adapters.shelf import ARTIFACT_SUFFIX, PROVED, Shelf
 from sidecar.core.errors import EnvironmentProblem, ScratchFull
 from sidecar.core.receipt import Kept
 
@@ -92,6 +93,19 @@ def test_the_oldest_goes_once_a_newer_deploy_was_proved_good(shelf: Shelf) -> No
     assert kept(shelf) == [3, 4, 5], "one goes for one that comes"
     no_room(shelf, 6)
     assert kept(shelf) == [3, 4, 5], "the deploy that was proved good is itself the newest that is known to be"
+
+
+def test_of_one_second_the_artifacts_tell_which_deploy_came_first(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "keep", count_max=2, bytes_max=10 * MB)
+    first, second, third = (f"20261101T030000Z-{random}" for random in ("ffffffff", "aaaaaaaa", "cccccccc"))
+    for number, each in enumerate((first, second)):
+        shelf.require(each, MB)
+        copy = shelf.folder(each) / f"app-d1{ARTIFACT_SUFFIX}"
+        copy.write_bytes(b"x" * MB)
+        os.utime(copy, ns=(number, 10**18 + number))
+        shelf.proved(each)
+    shelf.require(third, MB)
+    assert [each.name for each in shelf.directory.iterdir()] == [second]
 
 
 def test_nothing_goes_before_room_is_needed(shelf: Shelf) -> None:

@@ -14,7 +14,21 @@ from sidecar.core.model import CheckKind, Drill, Outcome
 from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.policy import Policy
 from sidecar.core.schedule import database_check_due_at, drill_due_at, parity_due
-from tests.core.evidences import NOW, Row, audit, database_check, drill, finding, healthy, live, parity, seen, unknown
+from tests.core.evidences import (
+    NOW,
+    Row,
+    ago,
+    audit,
+    claim,
+    database_check,
+    drill,
+    finding,
+    healthy,
+    live,
+    parity,
+    seen,
+    unknown,
+)
 
 FAIL, UNKNOWN, WARN, PASS = Status.FAIL, Status.UNKNOWN, Status.WARN, Status.PASS
 GOOD, NEW = healthy(), unknown()
@@ -30,6 +44,29 @@ def differing(**facts: object) -> Drill:
 
 def uncompared(evidence: Evidence = NEW, why: Parity | None = WHY) -> Evidence:
     return evidence.after_drill(audit(parity=why))
+
+
+def restarted(evidence: Evidence, *, up: bool = True) -> Evidence:
+    """Litestream was started a minute ago, after the newest comparison."""
+    before = replace(drill(ago(hours=1)), started_at=ago(hours=1))
+    return evidence.after_drill(before).after_claim(claim(started_at=ago(minutes=1), up=up))
+
+
+def test_a_restart_of_litestream_is_followed_by_a_drill_that_compares() -> None:
+    known, policy = restarted(GOOD), Policy(parity_every=timedelta(days=7))
+    assert drill_due_at(known, policy) == ago(minutes=1)
+    assert parity_due(known, policy, NOW)
+    assert drill_due_at(restarted(GOOD, up=False), policy) == ago(hours=1) + policy.drill_every
+    again = known.after_drill(replace(drill(), started_at=NOW, finished_at=NOW))
+    assert drill_due_at(again, policy) == NOW + policy.drill_every
+    assert not parity_due(again, policy, NOW)
+
+
+def test_a_litestream_that_restarts_all_the_time_does_not_fill_the_seats() -> None:
+    took = timedelta(minutes=10)
+    known = GOOD.after_drill(replace(drill(NOW), started_at=NOW - took)).after_claim(claim(started_at=ago(seconds=5)))
+    assert drill_due_at(known, Policy()) == NOW + took * 10
+    assert drill_due_at(known, Policy(drill_every=timedelta(hours=1))) == NOW + timedelta(hours=1)
 
 
 ROWS = [
@@ -56,6 +93,17 @@ ROWS = [
         check="parity", evidence=GOOD, now=NOW - timedelta(hours=1), status=UNKNOWN, reason=Reason.NOT_COMPARED, retryable=True,
         says="the last comparison is dated",
     ),
+    Row(
+        check="parity", evidence=restarted(GOOD), status=UNKNOWN, reason=Reason.NOT_COMPARED, retryable=True,
+        says="Litestream was started again 60 s ago, and no restored copy has been compared since",
+    ),
+    Row(
+        check="parity", evidence=restarted(GOOD).after_drill(replace(drill(), parity=WHY)), status=WARN, reason=Reason.NOT_COMPARED,
+        says="compared since: production is not in reach",
+    ),
+    Row(check="parity", evidence=restarted(GOOD).after_drill(drill()), status=PASS),
+    Row(check="parity", evidence=restarted(GOOD, up=False), status=PASS),  # the check `litestream` is red
+    Row(check="parity", evidence=GOOD.after_claim(claim(started_at=None)), status=PASS),
 ]  # fmt: skip
 
 

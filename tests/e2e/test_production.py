@@ -133,3 +133,42 @@ def _without_wal(app: sqlite3.Connection) -> str | None:
         return str(app.execute("pragma journal_mode = delete").fetchone()[0])
     except sqlite3.OperationalError:  # whoever reads at this moment holds it up, us included
         return None
+
+
+def commits(acting: Stage, times: int) -> None:
+    for _ in range(times):
+        acting.app.write(text="x" * 200)
+
+
+def test_a_restart_of_litestream_is_followed_by_a_comparison_and_what_it_lost_is_found(tmp_path: Path) -> None:
+    """The next drill in turn is hours away; until one has compared, nobody is told that all is well."""
+    with stage(tmp_path) as acting:
+        tune(acting, drill_every="6h", drill_max_age="26h", parity_every="7d")
+        sidecar = acting.sidecar
+        commits(acting, 100)
+        acting.litestream.start()
+        sidecar.start()
+        sidecar.until_ready()
+
+        acting.litestream.stop()
+        acting.litestream.start()
+        said = sidecar.until_check("parity", "unknown", "not_compared")
+        assert "Litestream was started again" in said["message"]
+        assert sidecar.ready().status_code == 503
+        sidecar.until_ready(within=40)
+
+        acting.synced()
+        acting.litestream.stop()
+        commits(acting, 100)
+        acting.app.execute("pragma wal_checkpoint(passive)")
+        commits(acting, 20)
+        acting.litestream.start()
+        commits(acting, 20)
+        said = sidecar.until_check("parity", "fail", "pages_differ", within=40)
+        assert (said["retryable"], sidecar.check("drill")["reason"]) == (False, "pages_differ")
+        restored = rows_in_replica(acting.litestream.config, acting.app.path)
+        assert restored < 240 == acting.app.execute("select count(*) from t")[0][0], (
+            "Litestream restores it, without a word"
+        )
+        acting.move_replica()
+        sidecar.until_ready(within=60)

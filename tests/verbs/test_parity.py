@@ -17,7 +17,7 @@ from sidecar.core.model import Drill, Outcome, Position
 from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy
 from sidecar.drill import Order
-from tests.litestreams import until
+from tests.litestreams import rows_in_replica, until
 from tests.ltx_writer import decode, rewrite
 from tests.parity_stage import V3, V5, Scene, playing
 
@@ -413,9 +413,39 @@ def test_an_idle_database_is_proven_whole(tmp_path: Path) -> None:
         assert closed.result in {EQUAL, INCONCLUSIVE}
 
 
+def commits(scene: Scene, times: int) -> None:
+    for _ in range(times):
+        scene.app.write(text="x" * 200)
+
+
+def test_what_litestream_loses_where_the_app_checkpoints_while_it_is_stopped_is_found(tmp_path: Path) -> None:
+    """Of Litestream 0.5.17: a restore succeeds, and integrity_check finds it sound, though rows are missing (`core/restarts.py`)."""
+    with playing(tmp_path, rows=10) as scene:
+        commits(scene, 100)
+        scene.litestream.stop()
+        commits(scene, 100)
+        scene.app.sql("pragma wal_checkpoint(passive)")
+        commits(scene, 20)
+        scene.litestream.start()
+        commits(scene, 1)
+        scene.synced()
+        drill = scene.drill()
+        held = scene.app.sql("select count(*) from t")[0][0]
+        restored = rows_in_replica(scene.litestream.config, Path(scene.database.path))
+        assert restored < held == 231
+        assert drill.reason == "pages_differ", drill
+        assert "give Litestream a new, empty path for this replica and restart it" in drill.hint
+        scene.litestream.stop()
+        config = scene.litestream.config
+        config.write_text(config.read_text().replace(str(scene.replica), f"{scene.replica}-2"))
+        scene.litestream.start()
+        until(lambda: rows_in_replica(config, Path(scene.database.path)) == held, every=0.2, say="the hint mends it")
+        assert compared(scene.drill()).result is EQUAL
+
+
 def test_a_litestream_that_is_started_again_in_between(tmp_path: Path) -> None:
     with playing(tmp_path) as scene:
-        scene.app.go("small", pause=0.005)
+        scene.app.go("guided", pause=0.005)
         found = []
         for number in range(3):
             scene.litestream.kill()
