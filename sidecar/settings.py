@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from sidecar.core import tree
-from sidecar.core.errors import ConfigError, Mistake
+from sidecar.core.errors import ConfigError, EnvironmentProblem, Mistake
 from sidecar.core.redact import mask
 from sidecar.core.settings_model import Listen, Place, Settings, faults
 from sidecar.core.tree import Items, Scalar, Table, Tree
@@ -33,6 +33,7 @@ def read(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, obje
 
     Raises:
         ConfigError: carrying every mistake.
+        EnvironmentProblem: `~` stands for a home that nobody knows.
     """
     root = _root(path) if path is not None else tree.table({})
     data = _plain(root)
@@ -54,7 +55,7 @@ def read(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, obje
         ordered = sorted(masked, key=lambda each: each.line or 0)
         raise ConfigError(str(path) if path is not None else "options", tuple(ordered), HINT)
     folder = path.absolute().parent if path is not None else Path.cwd()
-    state = Path(str(state_dir)).expanduser().absolute() if state_dir is not None else _state_dir(env)
+    state = _home(Path(str(state_dir))).absolute() if state_dir is not None else _state_dir(env)
     return replace(
         settings,
         state_dir=state,
@@ -66,7 +67,7 @@ def read(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, obje
 
 def _state_dir(env: Mapping[str, str]) -> Path:
     if env.get("LITESTREAM_SIDECAR_STATE_DIR"):
-        return Path(env["LITESTREAM_SIDECAR_STATE_DIR"]).expanduser().absolute()
+        return _home(Path(env["LITESTREAM_SIDECAR_STATE_DIR"])).absolute()
     if os.geteuid() == 0:
         return ROOT_STATE_DIR
     home = Path(env["HOME"]) if env.get("HOME") else Path.home()
@@ -74,7 +75,15 @@ def _state_dir(env: Mapping[str, str]) -> Path:
 
 
 def _at(folder: Path, path: Path | None) -> Path | None:
-    return None if path is None else folder / path.expanduser()
+    return None if path is None else folder / _home(path)
+
+
+def _home(path: Path) -> Path:
+    """With `~` spelled out. Raises EnvironmentProblem where nobody knows that home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise EnvironmentProblem(f"{path}: that home directory is not known here", "write the path in full") from None
 
 
 def _root(path: Path) -> Table:

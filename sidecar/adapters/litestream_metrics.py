@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -85,7 +85,7 @@ class LitestreamMetrics:
         started = series.get("process_start_time_seconds", {}).get("")
         if started != self._started:
             self._started, self._counts = started, {}
-        base = replace(base, up=True, started_at=datetime.fromtimestamp(started, UTC) if started else None)
+        base = replace(base, up=True, started_at=_instant(started))
         self.wal_progress = {
             database.path: progress
             for database in databases
@@ -103,7 +103,12 @@ class LitestreamMetrics:
         if path not in series.get("litestream_db_size", {}) and path not in series.get("litestream_txid", {}):
             return base
         txid = series.get("litestream_txid", {}).get(path)
-        return replace(base, managed=True, txid=int(txid) if txid else None, sync_error=self._sync_error(path, series))
+        return replace(
+            base,
+            managed=True,
+            txid=int(txid) if txid and not isnan(txid) else None,
+            sync_error=self._sync_error(path, series),
+        )
 
     def _sync_error(self, path: str, series: Mapping[str, Mapping[str, float]]) -> str | None:
         if series.get("litestream_disk_full", {}).get(path):
@@ -154,10 +159,19 @@ def _series(lines: Iterable[str]) -> dict[str, dict[str, float]]:
         for family in text_string_to_metric_families(wanted + "\n"):
             for sample in family.samples:
                 values, path = series.setdefault(sample.name, {}), sample.labels.get("db", "")
-                values[path] = nan if path in values else sample.value  # 0.3: several replicas, none of them the one
+                value = sample.value if isfinite(sample.value) else nan  # nothing of what we ask for can be infinite
+                values[path] = nan if path in values else value  # 0.3: several replicas, none of them the one
     except ValueError as error:
         raise _NoAnswer(f"Litestream's metrics cannot be read: {error}") from error
     return series
+
+
+def _instant(posix_s: float | None) -> datetime | None:
+    """None for what is no instant of this era."""
+    try:
+        return datetime.fromtimestamp(posix_s, UTC) if posix_s else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _progress(path: str, series: Mapping[str, Mapping[str, float]]) -> WalProgress | None:

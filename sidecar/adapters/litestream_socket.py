@@ -213,7 +213,7 @@ class LitestreamSocket:
             return None
         try:
             answer = json.loads(body) if response.is_success else None
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise _NoAnswer(

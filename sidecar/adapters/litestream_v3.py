@@ -219,7 +219,7 @@ def _file(level: int, row: Mapping[str, str], *, offset: str) -> ReplicaFile:
         last = replace(first, offset=max(first.offset, WAL_HEADER_BYTES)) if level == WAL_LEVEL else first
         at = datetime.fromisoformat(row["created"]).astimezone(UTC)
         return ReplicaFile(level, first, last, int(row["size"]), at)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise UnknownFailure(
             "Litestream's table is not what 0.3 prints",
             "compare the version of Litestream with those that the README names",

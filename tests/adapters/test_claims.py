@@ -364,6 +364,41 @@ def test_metrics_alone(place: Place, litestream: Make, version: str) -> None:
     assert down.error == f"nobody listens at {place.url}: Litestream is stopped, or was started without this `addr`"
 
 
+@pytest.mark.parametrize("value", ["+Inf", "-Inf", "NaN", "1e300", "-1e300"])
+def test_metrics_with_numbers_that_are_none_say_nothing(place: Place, value: str) -> None:
+    path = place.app.path
+    series = ("litestream_txid", "litestream_shadow_wal_index", "litestream_shadow_wal_size")
+    lines = [f'{each}{{db="{path}"}} {value}' for each in series if value != "1e300"]
+    lines += [f'litestream_db_size{{db="{path}"}} 1', f"process_start_time_seconds {value}", ""]
+    with saying(place.port, "\n".join(lines).encode()):
+        witness = place.by_metrics()
+        claim = place.ask(witness)
+    assert (claim.up, claim.managed, claim.started_at, claim.error) == (True, True, None, None)
+
+
+@contextmanager
+def saying(port: int, body: bytes) -> Iterator[None]:
+    """A server that answers everything so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_metrics_of_somebody_else_and_of_nobody(place: Place) -> None:
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -380,7 +380,7 @@ def test_s3_a_damaged_object_is_damaged_twice(s3: S3, tmp_path: Path) -> None:
 # Answers that are none
 
 
-@pytest.mark.parametrize("kind", ["text", "json", "done", "words"])
+@pytest.mark.parametrize("kind", ["text", "json", "done", "words", "year"])
 def test_an_answer_that_is_none_is_unknown(kind: str, tmp_path: Path) -> None:
     odd = LitestreamV3(str(STUBS / "odd"), "0.3.13", environment(ODD=kind))
     with pytest.raises(UnknownFailure) as caught:

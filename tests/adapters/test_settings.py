@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.core.errors import ConfigError
+from sidecar.core.errors import ConfigError, EnvironmentProblem
 from sidecar.core.policy import Assertion, Policy
 from sidecar.core.settings_model import Listen, parse_listen
 from sidecar.settings import Settings, read
@@ -113,6 +113,14 @@ def test_where_state_and_scratch_are(tmp_path: Path) -> None:
     assert str(read(None, {**ENV, "LITESTREAM_SIDECAR_STATE_DIR": "/e"}, {"state-dir": Path("/o")}).state_dir) == "/o"
     own = read(write(tmp_path, "scratch-dir: s\nhttp: {token-file: /etc/token}"), ENV)
     assert (own.scratch, own.http.token_file) == (tmp_path / "s", Path("/etc/token"))
+
+
+def test_a_home_that_nobody_knows_is_one_sentence() -> None:
+    place = "~nobody-of-that-name"
+    with pytest.raises(EnvironmentProblem, match="~nobody-of-that-name: that home directory is not known here"):
+        read(None, {**ENV, "LITESTREAM_SIDECAR_STATE_DIR": place})
+    with pytest.raises(EnvironmentProblem, match="that home directory is not known here"):
+        read(None, ENV, {"state-dir": place})
 
 
 def test_an_option_wins_over_the_file_and_is_named_in_its_own_mistake(tmp_path: Path) -> None:

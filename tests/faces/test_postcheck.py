@@ -50,7 +50,7 @@ def test_apart_from_each_other_gate_and_postcheck_do_the_same(deploy: Deploy) ->
 
 
 def test_while_the_app_goes_on_writing(deploy: Deploy) -> None:
-    with Writer(deploy.app, pause=0.002):
+    with Writer(deploy.app, pause=0.01):
         ran = deploy.migrate("create table more (x); pragma user_version = 4")
         assert ran.code == 0, ran
 
