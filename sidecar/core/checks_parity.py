@@ -10,6 +10,7 @@ from dataclasses import replace
 from sidecar.core.case import Case, clock_set_back, seconds, spelled
 from sidecar.core.checks_content import worth_waiting
 from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.instants import from_the_future
 from sidecar.core.model import Drill
 from sidecar.core.parity import ParityResult
 
@@ -48,7 +49,7 @@ def parity(case: Case) -> Finding | None:
     if ahead is not None:
         return ahead
     restarted_at = evidence.restarted_since(compared)
-    if restarted_at is not None:
+    if restarted_at is not None and not from_the_future(restarted_at, case.now):  # else the clock was set back since
         tried = why is not None and evidence.restarted_since(last) is None
         what = f"Litestream was started again {spelled(seconds(case.now - restarted_at))} ago, and no restored copy has been compared since"
         return Finding(

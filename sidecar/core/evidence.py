@@ -100,6 +100,7 @@ class Evidence:
     baseline: Content | None = None  # of the last passed drill whose copy had not shrunk
     not_passed_in_a_row: int = 0
     database_check: DatabaseCheck | None = None  # the newest
+    unchecked_in_a_row: int = 0  # checks of production that found nothing out
     database_found: DatabaseCheck | None = None  # the newest that found out
     replica: str | None = None  # which replica all of this was seen in
 
@@ -223,7 +224,8 @@ class Evidence:
     def after_database_check(self, check: DatabaseCheck) -> Evidence:
         """A finished check of production's own content."""
         found = check if check.sound is not None else self.database_found
-        return replace(self, database_check=check, database_found=found)
+        unchecked = 0 if check.sound is not None else self.unchecked_in_a_row + 1
+        return replace(self, database_check=check, database_found=found, unchecked_in_a_row=unchecked)
 
     @property
     def restarted_at(self) -> datetime | None:

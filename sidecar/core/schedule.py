@@ -86,8 +86,9 @@ def look_due_at(evidence: Evidence, policy: Policy) -> datetime:
     if starting and sighting.result in {LookResult.NO_BACKUP, LookResult.UNREACHABLE}:
         return last + min(STARTING_LOOK, policy.look_every)
     interval = policy.look_interval if evidence.changing else policy.look_every
-    # From begin to begin, so that the interval is kept; but a store that answers slowly gets some rest.
-    return max(sighting.read_at + interval, last + interval / 4)
+    # From begin to begin, so that the interval is kept; but a store that answers slowly gets some rest, and a silent one as much as it took.
+    rest = interval / 4 if sighting.result is not LookResult.TIMEOUT else max(interval / 4, last - sighting.read_at)
+    return max(sighting.read_at + interval, last + rest)
 
 
 def _back_off(first: timedelta, ceiling: timedelta, failures: int) -> timedelta:
@@ -102,17 +103,21 @@ def drill_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     last = evidence.last_drill
     if last is None:
         return LONG_AGO
+    restarted_at, in_turn = evidence.restarted_since(last), _in_turn(evidence, last, policy)
+    if restarted_at is None:
+        return in_turn
+    # Commits made meanwhile may be lost without a word (`core/restarts.py`); or it was the mend.
     took = last.finished_at - last.started_at
-    restarted_at = evidence.restarted_since(last)
-    if (
-        restarted_at is not None
-    ):  # commits made meanwhile may be lost without a word (`core/restarts.py`); or it was the mend
-        return max(restarted_at, last.finished_at + min(took * REST, policy.drill_every))
+    return min(in_turn, max(restarted_at, last.finished_at + min(took * REST, policy.drill_every)))
+
+
+def _in_turn(evidence: Evidence, last: Drill, policy: Policy) -> datetime:
+    took = last.finished_at - last.started_at
     if last.outcome is not Outcome.PASSED:
         first = _early(policy.look_every, took, policy.drill_every)
         return last.finished_at + _back_off(first, policy.drill_every, evidence.not_passed_in_a_row)
     never_compared = policy.parity and last.parity is None and evidence.last_compared is None  # by a sidecar of before
-    early = never_compared or (_migrated(evidence, last) and _has_more(evidence, last))
+    early = never_compared or (_has_more(evidence, last) and _migrated(evidence, last))
     return last.finished_at + (_early(policy.look_every, took, policy.drill_every) if early else policy.drill_every)
 
 
@@ -165,6 +170,10 @@ def parity_due(evidence: Evidence | None, policy: Policy, now: datetime) -> bool
 
 def database_check_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     """When production's own content is to be checked next; None while there is no file."""
+    return _check_due_at(evidence, policy, drill_due_at(evidence, policy))
+
+
+def _check_due_at(evidence: Evidence, policy: Policy, drill_at: datetime | None) -> datetime | None:
     if evidence.live is None or evidence.live.file_id is None:
         return None
     last = evidence.database_check
@@ -172,8 +181,10 @@ def database_check_due_at(evidence: Evidence, policy: Policy) -> datetime | None
         return evidence.first_seen_at + policy.drill_timeout if _drilled_first(evidence, policy) else LONG_AGO
     if last.sound:
         due_at = last.at + policy.database_check_every
-        return max(due_at, _checks_it_too(evidence, policy, due_at) or due_at)
-    return last.at + _early(policy.look_every, timedelta(seconds=last.seconds), policy.database_check_every)
+        return max(due_at, _checks_it_too(evidence, policy, due_at, drill_at) or due_at)
+    first = _early(policy.look_every, timedelta(seconds=last.seconds), policy.database_check_every)
+    # Damage is looked at again soon; what cannot be found out is tried ever more slowly.
+    return last.at + _back_off(first, policy.database_check_every, evidence.unchecked_in_a_row)
 
 
 def _drilled_first(evidence: Evidence, policy: Policy) -> bool:
@@ -183,10 +194,9 @@ def _drilled_first(evidence: Evidence, policy: Policy) -> bool:
     return policy.parity and evidence.last_drill is None and can_be
 
 
-def _checks_it_too(evidence: Evidence, policy: Policy, due_at: datetime) -> datetime | None:
+def _checks_it_too(evidence: Evidence, policy: Policy, due_at: datetime, drill_at: datetime | None) -> datetime | None:
     """When a drill comes that will say the same of production by comparing, if that is soon after its check is due."""
     compared = evidence.last_compared.parity if evidence.last_compared is not None else None
-    drill_at = drill_due_at(evidence, policy)
     if not policy.parity or compared is None or not compared.strong or drill_at is None:
         return None
     return drill_at if drill_at - due_at <= policy.database_check_every * SOON_SHARE else None
@@ -205,39 +215,65 @@ def due(
     busy: Busy,
     requested: Iterable[str] = (),
 ) -> Work:
-    """What to begin now. `requested` are paths whose drill somebody asked for; they come before all that is merely due."""
-    looks = sorted(
-        (at, path)
-        for path, subject in fleet.items()
-        if path not in busy.looks
-        and (at := _past(look_due_at(subject.evidence, subject.policy), subject.policy.look_every, now)) <= now
-    )
-    wanted = frozenset(path for path in requested if path in fleet)
-    heavy: list[tuple[bool, datetime, str, Heavy]] = []
+    """What to begin now. `requested` are paths whose drill somebody asked for, in that order; they come before all that is merely due."""
+    wanted: dict[str, int] = {}
+    for path in requested:
+        if path in fleet:
+            wanted.setdefault(path, len(wanted))
+    heavy: list[tuple[int, datetime, str, Heavy]] = []
     drills_due = 0
-    for path, subject in fleet.items():
-        kind = drill_kind(subject.evidence, subject.policy, now)
-        compare = parity_due(subject.evidence, subject.policy, now)
-        drill_at = drill_due_at(subject.evidence, subject.policy)
+    for path, (evidence, policy) in ((path, (each.evidence, each.policy)) for path, each in fleet.items()):
+        drill_at = drill_due_at(evidence, policy)
+        check_at = _check_due_at(evidence, policy, drill_at)
         if drill_at is not None:
-            drill_at = _past(drill_at, subject.policy.drill_every, now)
+            drill_at = _past(drill_at, policy.drill_every, now)
         if path in wanted or (drill_at is not None and drill_at <= now):
             drills_due += 1
             at = drill_at or now
-            heavy.append((path not in wanted, at, path, Heavy(path, HeavyKind.DRILL, kind, at, compare)))
-        check_at = database_check_due_at(subject.evidence, subject.policy)
+            drill = Heavy(
+                path, HeavyKind.DRILL, drill_kind(evidence, policy, now), at, parity_due(evidence, policy, now)
+            )
+            heavy.append((wanted.get(path, len(wanted)), at, path, drill))
         if check_at is not None:
-            check_at = _past(check_at, subject.policy.database_check_every, now)
+            check_at = _past(check_at, policy.database_check_every * (1 + SOON_SHARE), now)
         if check_at is not None and check_at <= now:
-            heavy.append((True, check_at, path, Heavy(path, HeavyKind.DATABASE_CHECK, due_at=check_at)))
-    taken = set(busy.heavy)
+            heavy.append((len(wanted), check_at, path, Heavy(path, HeavyKind.DATABASE_CHECK, due_at=check_at)))
+    return Work(_looks(fleet, now, seats.looks, busy.looks), _heavy(heavy, seats.heavy, busy.heavy), drills_due)
+
+
+def _looks(fleet: Mapping[str, Subject], now: datetime, seats: int, busy: AbstractSet[str]) -> tuple[str, ...]:
+    """The longest waiting first; stores that are silent take half the seats at most, so that the others are listed in time."""
+    waiting = sorted(
+        (at, path)
+        for path, subject in fleet.items()
+        if path not in busy
+        and (at := _past(look_due_at(subject.evidence, subject.policy), subject.policy.look_every, now)) <= now
+    )
+    begin: list[str] = []
+    silent = sum(_silent(fleet[path]) for path in busy if path in fleet)
+    for _, path in waiting:
+        if len(begin) >= seats - len(busy):
+            break
+        if _silent(fleet[path]):
+            if silent >= max(seats // 2, 1):
+                continue
+            silent += 1
+        begin.append(path)
+    return tuple(begin)
+
+
+def _silent(subject: Subject) -> bool:
+    sighting = subject.evidence.sighting
+    return sighting is not None and sighting.result is LookResult.TIMEOUT
+
+
+def _heavy(waiting: list[tuple[int, datetime, str, Heavy]], seats: int, busy: AbstractSet[str]) -> tuple[Heavy, ...]:
+    taken = set(busy)
     begin: list[Heavy] = []
-    free = seats.heavy - len(busy.heavy)
-    for _, _, path, work in sorted(heavy, key=lambda each: each[:3]):
-        if len(begin) >= free:
+    for _, _, path, work in sorted(waiting, key=lambda each: each[:3]):
+        if len(begin) >= seats - len(busy):
             break
         if path not in taken:
             taken.add(path)
             begin.append(work)
-    look_seats = max(seats.looks - len(busy.looks), 0)
-    return Work(tuple(path for _, path in looks[:look_seats]), tuple(begin), drills_due)
+    return tuple(begin)

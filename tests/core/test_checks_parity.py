@@ -104,6 +104,7 @@ ROWS = [
     Row(check="parity", evidence=restarted(GOOD).after_drill(drill()), status=PASS),
     Row(check="parity", evidence=restarted(GOOD, up=False), status=PASS),  # the check `litestream` is red
     Row(check="parity", evidence=GOOD.after_claim(claim(started_at=None)), status=PASS),
+    Row(check="parity", evidence=GOOD.after_claim(claim(started_at=NOW + timedelta(hours=1))), status=PASS),  # the clock was set back
 ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_two_writers_on_one_path_are_told_from_a_replica_that_is_ahead_once(runn
             running.app.write()
             return "another Litestream writes to the same path" in running.sidecar.check("lag")["message"]
 
-        until(found, within=60, every=0.4, say="another writer is seen")
+        until(found, within=120, every=0.4, say="another writer is seen")
         said = running.sidecar.check("lag")
         assert (said["status"], said["reason"], said["retryable"]) == ("fail", "replica_ahead", False)
         assert "a path of its own" in said["hint"]
