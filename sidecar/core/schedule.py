@@ -242,9 +242,9 @@ def due(
 
 
 def _looks(fleet: Mapping[str, Subject], now: datetime, seats: int, busy: AbstractSet[str]) -> tuple[str, ...]:
-    """The longest waiting first; stores that are silent take half the seats at most, so that the others are listed in time."""
+    """The most overdue first; stores that are silent take half the seats at most, so that the others are listed in time."""
     waiting = sorted(
-        (at, path)
+        (-_overdue(subject, at, now), path)
         for path, subject in fleet.items()
         if path not in busy
         and (at := _past(look_due_at(subject.evidence, subject.policy), subject.policy.look_every, now)) <= now
@@ -260,6 +260,14 @@ def _looks(fleet: Mapping[str, Subject], now: datetime, seats: int, busy: Abstra
             silent += 1
         begin.append(path)
     return tuple(begin)
+
+
+def _overdue(subject: Subject, due_at: datetime, now: datetime) -> float:
+    """In intervals of its own: a thousand databases that nobody has looked at yet must not make one red that changes all the time."""
+    evidence, policy = subject.evidence, subject.policy
+    if evidence.sighting is None:
+        return (now - evidence.first_seen_at) / policy.look_every
+    return (now - due_at) / (policy.look_interval if evidence.changing else policy.look_every)
 
 
 def _silent(subject: Subject) -> bool:

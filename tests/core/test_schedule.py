@@ -374,6 +374,16 @@ def test_production_that_cannot_be_checked_is_tried_ever_more_slowly(times: int,
     assert database_check_due_at(damaged, POLICY) == NOW + MINUTE
 
 
+def test_a_thousand_new_databases_do_not_keep_one_from_being_looked_at_that_changes() -> None:
+    busy = healthy().after_live(live(frames=9))  # listed every 40 s
+    now = NOW + timedelta(seconds=160)
+    new = {f"n{number:04}": replace(unknown(NOW), first_seen_at=NOW) for number in range(1000)}
+    work = due(
+        {path: Subject(each, POLICY) for path, each in {**new, "z": busy}.items()}, now, seats=Seats(4, 0), busy=IDLE
+    )
+    assert work.looks == ("z", "n0000", "n0001", "n0002"), "three of its intervals late, the others less than three"
+
+
 def test_a_silent_store_rests_as_long_as_it_kept_us_and_takes_half_the_seats() -> None:
     began = NOW - timedelta(seconds=50)
     silent = healthy(began).after_sighting(
