@@ -25,6 +25,7 @@ from sidecar.adapters.litestream_v5 import LitestreamV5
 from sidecar.adapters.live_descriptors import LiveDescriptors
 from sidecar.adapters.live_files import LiveFiles
 from sidecar.adapters.local_changes import LocalChanges
+from sidecar.adapters.page_file import page_file
 from sidecar.adapters.scratch import Scratch
 from sidecar.adapters.sqlite_copy import CopySqlite
 from sidecar.adapters.sqlite_live import LiveSqlite
@@ -36,6 +37,7 @@ from sidecar.fleet import Fleet
 from sidecar.look import Looker
 from sidecar.options import Options
 from sidecar.parity import Comparer
+from sidecar.piecewise import Copier
 from sidecar.production import Examiner
 from sidecar.settings import Settings
 from sidecar.settings import read as read_sidecar_yml
@@ -145,6 +147,11 @@ def _comparer(production: LiveSqlite, state_dir: Path) -> Comparer:
     return Comparer(LivePages(production), LocalChanges, fingerprints, PageKeeper(state_dir / "pages"))
 
 
+def _copier(production: LiveSqlite) -> Copier:
+    """What copies production for its checks, and keeps no read transaction open for long."""
+    return Copier(LivePages(production), LocalChanges, page_file, production)
+
+
 @contextlib.contextmanager
 def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
     """Build everything that reads and restores. `exclusive` claims the state directory, as a daemon must."""
@@ -175,5 +182,5 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
             scratch=scratch,
             looker=Looker(live, replica, production, clock),
             driller=Driller(replica, live, integrity, scratch, clock, _comparer(production, settings.state_dir)),
-            examiner=Examiner(production, integrity, scratch, clock, apsw.sqlite_lib_version()),
+            examiner=Examiner(production, integrity, scratch, clock, apsw.sqlite_lib_version(), _copier(production)),
         )

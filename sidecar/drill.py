@@ -27,7 +27,7 @@ from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock, Integrity, LiveReader, Plan, Progress, ReplicaReader, ScratchSpace
 from sidecar.drill_outcomes import Found, concluded, kept_out
 from sidecar.parity import Comparer, Comparison
-from sidecar.parity_reading import Around
+from sidecar.pieces import Around
 
 # Without suffix: Litestream's `dir:` takes every `*.db` that it finds for a database to replicate, in hidden folders too.
 COPY = "restored"

@@ -18,7 +18,8 @@ from sidecar.core.model import Database, Position
 from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.parity_judging import Judged, conclude, judge
 from sidecar.core.ports_pages import Fingerprints, LivePages, LocalChanges, PageKeeper, PageReader
-from sidecar.parity_reading import Around, NotComparable, Pace, PageReading
+from sidecar.parity_reading import PageReading
+from sidecar.pieces import Around, NotInPieces, Pace
 
 DIFFERING_MAX = 200_000  # pages whose difference is looked into; of another database all differ
 LISTS_POLL_S = 0.1
@@ -51,7 +52,7 @@ class Comparer:
                         page_size = first.index.page_size
                     prints = opened.enter_context(self.fingerprints(room, page_size))
                     comparison.read(reader, prints)
-            except (NotComparable, Unreadable, OSError) as error:
+            except (NotInPieces, Unreadable, OSError) as error:
                 comparison.obstacle = _obstacle(error)
             yield comparison
 
@@ -72,7 +73,7 @@ class Comparison:
         return self._read[1].target if self._read is not None and self.obstacle is None else None
 
     def read(self, reader: PageReader, prints: Fingerprints) -> None:
-        """Production, whole. Raises NotComparable, Unreadable, Stopped, Overdue, OSError."""
+        """Production, whole. Raises NotInPieces, Unreadable, Stopped, Overdue, OSError."""
         self._read = prints, PageReading(prints, self._log, self._around, self._house.pace)
         self._read[1].read(reader)
 

@@ -1,4 +1,4 @@
-"""Reads production page by page for a comparison, in read transactions of a second at most, and settles on a position to restore.
+"""Reads production in pieces for a comparison, and settles on a position to restore.
 
 What was read is either exact, as of the position that Litestream has just captured, or it is known in which read transaction it was read, and
 Litestream's own lists say which pages may have changed in between.
@@ -6,49 +6,14 @@ Litestream's own lists say which pages may have changed in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from threading import Event
-
 from sidecar.core.changes import Bounds, Change, Changes
-from sidecar.core.errors import SidecarError, Stopped
 from sidecar.core.model import Position, WalIndex
-from sidecar.core.ports import Clock, Progress
 from sidecar.core.ports_pages import Fingerprints, LocalChanges, PageReader, Snapshot
+from sidecar.pieces import PIECES_AGAIN_MAX, Around, BegunAnew, Pace, Pieces, Replaced
 
-PIECES_AGAIN_MAX = 50
 CAPTURE_POLL_S = 0.05
 AGAIN_MAX = 200_000  # pages read a second time: 10 MB of numbers, and some seconds
 GOOD = 0.001  # share of pages that may be left for excuses; another pass would bring little
-
-
-class NotComparable(SidecarError):
-    """Why nothing can be said; never a statement about the backup."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How long things may take, in seconds."""
-
-    piece_s: float = 1.0  # one read transaction on production; its WAL cannot be begun anew meanwhile
-    rest_s: float = 0.02  # between two of them: whoever waits to checkpoint comes first
-    settle_s: float = 6.0  # choosing a position: Litestream captures once a second
-    lists_s: float = 5.0  # a reading is judged once Litestream has captured past it
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What a reading needs of the world, and when it has to end."""
-
-    clock: Clock
-    left_s: Callable[[], float]
-    stop: Event
-    progress: Progress
-
-    def pause(self, seconds: float) -> None:
-        """Raises Stopped."""
-        if self.stop.wait(seconds):
-            raise Stopped("told to stop")
 
 
 class PageReading:
@@ -59,11 +24,12 @@ class PageReading:
 
     def __init__(self, prints: Fingerprints, changes: LocalChanges, around: Around, pace: Pace) -> None:
         self._prints, self._log, self._around, self._pace = prints, changes, around, pace
+        self._pieces = Pieces(prints, around, pace, "parity")
         self._readings: dict[int, WalIndex | Position | None] = {}  # None: the WAL was begun anew, so it means nothing
         self.target: Position | None = None
 
     def read(self, reader: PageReader) -> None:
-        """All of it, and once more what changed around one position. Raises NotComparable, Unreadable, Stopped, Overdue, OSError."""
+        """All of it, and once more what changed around one position. Raises NotInPieces, Unreadable, Stopped, Overdue, OSError."""
         before, clock = reader.file_id(), self._around.clock
         self._log.gather()
         self._read_all(reader)
@@ -74,7 +40,7 @@ class PageReading:
                 break
             self._await_capture(seen, ends_s)
         if reader.file_id() != before:
-            raise NotComparable("another file came to the database's path meanwhile", "see the check `identity`")
+            raise Replaced
 
     def read_at(self, changes: Changes) -> dict[int, Bounds | None]:
         """Where each reading stands, None where Litestream has not captured so far, or its file is gone. 0: pages that nobody read."""
@@ -92,7 +58,8 @@ class PageReading:
         first, again = 1, 0
         while True:
             with reader.snapshot() as snapshot:
-                following = self._piece(snapshot, first)
+                self._pieces.same_page_size(snapshot)
+                following = self._pieces.read_on(snapshot, first, self._note(snapshot.index), self._pieces.ends_s())
                 intact, page_count = snapshot.intact(), snapshot.page_count
             if not intact:
                 self._void(len(self._readings) - 1)
@@ -104,25 +71,9 @@ class PageReading:
             if first > page_count:
                 return
             if again > PIECES_AGAIN_MAX:
-                raise NotComparable("its WAL is begun anew all the time", "find out what checkpoints without a pause")
+                raise BegunAnew
             self._around.left_s()
             self._around.pause(self._pace.rest_s)
-
-    def _piece(self, snapshot: Snapshot, first: int) -> int:
-        """Fingerprints from one read transaction; the page after the last one read."""
-        size, around = self._prints.page_size, self._around
-        if snapshot.index.page_size != size:
-            raise NotComparable("its page size changed meanwhile", "compare again")
-        reading, ends_s = self._note(snapshot.index), around.clock.monotonic() + self._pace.piece_s
-        following = first
-        for at, data in snapshot.pages(first, max(snapshot.page_count - first + 1, 0)):
-            self._prints.put(at, data, reading)
-            following = at + len(data) // size
-            around.progress("parity", following - 1, snapshot.page_count)
-            around.pause(0)
-            if around.clock.monotonic() > ends_s:
-                break
-        return following
 
     def _note(self, what: WalIndex | Position) -> int:
         number = len(self._readings) + 1
@@ -139,6 +90,7 @@ class PageReading:
         How many pages are left that are not known as of it (None: it cannot be read any more), and the position.
         """
         with reader.snapshot() as snapshot:
+            ends_s = self._pieces.ends_s()
             changes = self._log.gather()
             newest = changes.newest
             if newest is None:
@@ -150,26 +102,19 @@ class PageReading:
             if not same_wal or newest.limit_frame() > snapshot.index.max_frame:
                 return None, newest.upto
             noted = len(self._readings)
-            left = self._read_again(snapshot, newest, self._changed_around(snapshot, newest, changes))
+            left = self._read_again(snapshot, newest, self._changed_around(snapshot, newest, changes), ends_s)
             if not snapshot.intact():
                 self._void(noted)
                 return None, newest.upto
         self.target = newest.upto
         return left, newest.upto
 
-    def _read_again(self, snapshot: Snapshot, newest: Change, pages: set[int]) -> int:
+    def _read_again(self, snapshot: Snapshot, newest: Change, pages: set[int], ends_s: float) -> int:
         """Some pages as of the newest position; how many could not be read so."""
         if len(pages) > AGAIN_MAX:
             return len(pages)
-        left, clock = len(pages), self._around.clock
-        reading, ends_s = self._note(newest.upto), clock.monotonic() + self._pace.piece_s
-        for page, data in snapshot.older(pages, newest.limit_frame()):
-            if data is not None:
-                self._prints.put(page, memoryview(data), reading)
-                left -= 1
-            if clock.monotonic() > ends_s:
-                break
-        return left
+        reading = self._note(newest.upto)
+        return len(self._pieces.read_again(snapshot, pages, newest.limit_frame(), reading, ends_s))
 
     def _changed_around(self, snapshot: Snapshot, newest: Change, changes: Changes) -> set[int]:
         """Pages that may not be, at the newest position, as they were read."""

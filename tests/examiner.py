@@ -19,11 +19,15 @@ import apsw
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.live_descriptors import LiveDescriptors
 from sidecar.adapters.live_files import LiveFiles
+from sidecar.adapters.local_changes import LocalChanges
+from sidecar.adapters.page_file import page_file
 from sidecar.adapters.sqlite_copy import CopySqlite
 from sidecar.adapters.sqlite_live import LiveSqlite
 from sidecar.adapters.sqlite_pages import LivePages
 from sidecar.core.errors import SidecarError
 from sidecar.core.model import CheckKind, Database, Replica
+from sidecar.pieces import Around, Pace
+from sidecar.piecewise import Copier
 from tests.page_reading import backup, read, same
 
 DESCRIPTORS = LiveDescriptors()
@@ -45,8 +49,23 @@ def checked(path: str) -> str:
     with tempfile.TemporaryDirectory() as made:
         target = Path(made) / "copy.db"
         LiveSqlite(DESCRIPTORS).copy(path, target, timeout_s=20, stop=Event(), progress=lambda *_: None)
-        complaints = CopySqlite().check(target, CheckKind.QUICK, timeout_s=20, stop=Event(), progress=lambda *_: None)
-        return f"damaged: {complaints[0]}" if complaints else f"sound: {rows(str(target))}"
+        return judged(target)
+
+
+def pieced(path: str) -> str:
+    """The same of a copy in pieces, where it is one."""
+    live = LiveSqlite(DESCRIPTORS)
+    copier = Copier(LivePages(live), LocalChanges, page_file, live, Pace(settle_s=2.0), hold_s=0.0)
+    database = Database("app", path, f"{path}-litestream", Replica("file", "r"))
+    with tempfile.TemporaryDirectory() as made:
+        target = Path(made) / "copy.db"
+        copier.copy(database, target, Around(CLOCK, lambda: 20.0, Event(), lambda *_: None))
+        return judged(target)
+
+
+def judged(copy: Path) -> str:
+    complaints = CopySqlite().check(copy, CheckKind.QUICK, timeout_s=20, stop=Event(), progress=lambda *_: None)
+    return f"damaged: {complaints[0]}" if complaints else f"sound: {rows(str(copy))}"
 
 
 def rows(path: str) -> str:
@@ -67,7 +86,13 @@ def paged(path: str) -> str:
         )
 
 
-WAYS: dict[str, Callable[[str], str]] = {"look": looked, "content": content, "check": checked, "pages": paged}
+WAYS: dict[str, Callable[[str], str]] = {
+    "look": looked,
+    "content": content,
+    "check": checked,
+    "pieces": pieced,
+    "pages": paged,
+}
 
 
 def examined(path: str) -> dict[str, Any]:

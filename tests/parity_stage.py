@@ -29,7 +29,7 @@ from sidecar.core.policy import Policy
 from sidecar.core.ports import Plan, Progress, ReplicaReader
 from sidecar.drill import Driller, Order
 from sidecar.parity import Comparer
-from sidecar.parity_reading import Pace
+from sidecar.pieces import Pace
 from tests.litestreams import Litestream, binary, binary_of, environment, until
 from tests.parity_app import Process
 

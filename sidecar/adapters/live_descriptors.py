@@ -13,10 +13,10 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 
 _BESIDE = ("-wal", "-shm", "-journal")
 # Not to hang where a pipe stands at the path; harmless for files.
@@ -30,11 +30,30 @@ class LiveDescriptors:
     def __init__(self) -> None:
         self._guard = Lock()
         self._files: dict[str, _Files] = {}
+        self._connected = 0  # connections of this process, to whichever database
+        self._plain = 0  # files that are open for a plain read
+        self._no_plain = Condition(self._guard)
 
     def read(self, path: Path | str, size: int, offset: int) -> bytes:
         """Up to `size` bytes from `offset` of a database file or of a file beside it; fewer at its end. Raises OSError."""
+        with self._guard:
+            plain = not self._connected
+            self._plain += plain
+        if plain:
+            # Nobody's locks can be lost, so it need not be found out whose file it is, which takes longer than the reading.
+            try:
+                return _read(path, size, offset)
+            finally:
+                with self._no_plain:
+                    self._plain -= 1
+                    self._no_plain.notify_all()
         with self._borrowed(path) as files, files.lock, files.opened(path) as descriptor:
             return os.pread(descriptor, size, offset)
+
+    def read_each(self, path: Path | str, size: int, offsets: Sequence[int]) -> list[bytes]:
+        """As `read`, many places of one file: looking up which file that is costs more than reading a page of it. Raises OSError."""
+        with self._borrowed(path) as files, files.lock, files.opened(path) as descriptor:
+            return [os.pread(descriptor, size, offset) for offset in offsets]
 
     def lockers(self, path: Path | str, spans: Iterable[tuple[int, int]]) -> frozenset[int]:
         """Who holds a POSIX lock, of either kind, in one of these spans (offset, length): pids, 0 for processes that have none here.
@@ -53,7 +72,7 @@ class LiveDescriptors:
     @contextmanager
     def connection(self, path: Path | str) -> Iterator[None]:
         """Stand around the whole life of a SQLite connection to `path`: enter before opening, leave after closing."""
-        with self._borrowed(path) as files:
+        with self._counted(), self._borrowed(path) as files:
             with files.lock:
                 files.connections += 1
             try:
@@ -63,6 +82,18 @@ class LiveDescriptors:
                     files.connections -= 1
                     if not files.connections:
                         files.close()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """No plain read begins any more; those under way have ended."""
+        with self._no_plain:
+            self._connected += 1
+            self._no_plain.wait_for(lambda: not self._plain)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._connected -= 1
 
     @contextmanager
     def _borrowed(self, path: Path | str) -> Iterator[_Files]:
@@ -121,6 +152,14 @@ class _Files:
             os.close(descriptor)
         self._parked.clear()
         self._doubles.clear()
+
+
+def _read(path: Path | str, size: int, offset: int) -> bytes:
+    descriptor = os.open(path, _FLAGS)
+    try:
+        return os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
 
 
 def _database_of(path: Path | str) -> str:

@@ -9,9 +9,10 @@ sequential read of the file.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +43,10 @@ class Descriptors(Protocol):
 
     def read(self, path: Path | str, size: int, offset: int) -> bytes:
         """Bytes of a live file. Raises OSError."""
+        ...
+
+    def read_each(self, path: Path | str, size: int, offsets: Sequence[int]) -> list[bytes]:
+        """As `read`, many places of one file. Raises OSError."""
         ...
 
     def connection(self, path: Path | str) -> AbstractContextManager[None]:
@@ -75,23 +80,32 @@ class LiveSqlite:
                 raise Unreadable(f"{path}: {error}", "check the database with the app itself") from None
         raise AssertionError("unreachable: the last try raises or returns")
 
-    def copy(self, path: str, target: Path, *, timeout_s: float, stop: Event, progress: Progress) -> int:
+    def copy(
+        self,
+        path: str,
+        target: Path,
+        *,
+        timeout_s: float,
+        stop: Event,
+        progress: Progress,
+        hold_s: float | None = None,
+    ) -> int:
         """A consistent copy at `target` (new, mode 0600, nothing beside it); the bytes copied.
 
         Of a WAL database it is one snapshot, of the instant when the copy began; its writers go on. A database with a
         rollback journal is copied in steps, from the start again when it changes, because a lock that lasts as long as
-        the copy would stop its writers.
+        the copy would stop its writers. `hold_s`: how long the read transaction on a WAL database may last; None: as long as the copy does.
 
         Raises:
             Unreadable: as in `content`.
             ScratchFull: no room for the copy.
-            Overdue, Stopped: as their names say. `target` is removed then, as after every error.
+            Overdue, Stopped: as their names say; Overdue also past `hold_s`. `target` is removed then, as after every error.
         """
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
             with _translated(path), self._opened(path) as source:
                 deadline = Deadline(f"copying {path}", timeout_s, stop)
-                _copy(source, target, deadline, progress)
+                _copy(source, target, deadline, hold_s, progress)
         except BaseException:
             for suffix in ("", "-journal"):
                 Path(f"{target}{suffix}").unlink(missing_ok=True)
@@ -101,6 +115,10 @@ class LiveSqlite:
     def read(self, path: Path | str, size: int, offset: int) -> bytes:
         """Bytes of a live file, in a way that drops no lock. Raises OSError."""
         return self.descriptors.read(path, size, offset)
+
+    def read_each(self, path: Path | str, size: int, offsets: Sequence[int]) -> list[bytes]:
+        """As `read`, many places of one file. Raises OSError."""
+        return self.descriptors.read_each(path, size, offsets)
 
     @contextmanager
     def opened(self, path: str) -> Iterator[apsw.Connection]:
@@ -176,11 +194,12 @@ def _content(connection: apsw.Connection, path: str, schema_version: str, now: d
             connection.execute("rollback")
 
 
-def _copy(source: apsw.Connection, target: Path, deadline: Deadline, progress: Progress) -> None:
+def _copy(source: apsw.Connection, target: Path, deadline: Deadline, hold_s: float | None, progress: Progress) -> None:
     with closing(apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)) as destination:
         destination.pragma("locking_mode", "exclusive")  # the copy's header says WAL: with this no -shm is ever made
         destination.pragma("journal_mode", "off")
         destination.pragma("synchronous", "off")  # a copy that a crash cuts short is thrown away
+        hold = Deadline("the copy's read transaction", hold_s if hold_s is not None else math.inf, None)
         source.execute("begin")
         source.pragma("schema_version")  # the first read fixes the snapshot
         if source.pragma("journal_mode") != "wal":
@@ -189,6 +208,8 @@ def _copy(source: apsw.Connection, target: Path, deadline: Deadline, progress: P
         try:
             while not backup.done:
                 deadline.check()
+                if source.in_transaction:
+                    hold.check()
                 try:
                     backup.step(STEP_PAGES)
                 except (apsw.BusyError, apsw.LockedError):

@@ -12,7 +12,7 @@ An older state of the same WAL can be read too, as long as no checkpoint has wri
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ TRIES = 2000
 REST_EVERY = 16  # tries in step with a writer fail one after another; a rest breaks the step
 REST_S = 0.001
 CHUNK_BYTES = 1 << 20
+HEADERS = 256  # of frames, read at once
 CUT = "check the disk, and the database with the app itself: a file of it was cut off while it was in use"
 WINDOW_PAGES = 65_536  # of the WAL's frames those of so many pages are kept in memory at once
 
@@ -43,6 +44,10 @@ class Opened(Protocol):
 
     def read(self, path: Path | str, size: int, offset: int) -> bytes:
         """Raises OSError."""
+        ...
+
+    def read_each(self, path: Path | str, size: int, offsets: Sequence[int]) -> list[bytes]:
+        """Many places of one file. Raises OSError."""
         ...
 
 
@@ -131,8 +136,9 @@ class Snapshot:
                 many = min(step, end - at)
                 data = bytearray(read(path, many * size, (at - 1) * size))
                 data.extend(bytes(many * size - len(data)))  # pages that no checkpoint has brought to the file yet
-                for page in _within(frames, range(at, at + many)):
-                    place, frame = (page - at) * size, self._frame(frames[page])
+                within = _within(frames, range(at, at + many))
+                for page, frame in zip(within, self._frames([frames[page] for page in within]), strict=True):
+                    place = (page - at) * size
                     if len(frame) < size and self.intact():  # else it was begun anew, which whoever asked will see
                         raise Unreadable(f"{path}-wal ends before the commits that its index counts", CUT)
                     data[place : place + size] = frame.ljust(size, b"\0")
@@ -155,11 +161,12 @@ class Snapshot:
         ordered = sorted(pages)
         for start in range(0, len(ordered), step):
             batch = ordered[start : start + step]
-            found = [self._stored(page) if page not in frames else self._frame(frames[page]) for page in batch]
+            found = self._read(batch, frames)
             written = self._backfilled() if any(page in later for page in batch) else 0
             if not self.intact():
                 return  # the WAL is being begun anew over what was just read
-            for page, data in zip(batch, found, strict=True):
+            for page in batch:
+                data = found[page]
                 over = page not in frames and later.get(page, written + 1) <= written
                 yield page, None if len(data) < size or over else data
 
@@ -167,13 +174,38 @@ class Snapshot:
         """Pages with a frame past `after` and up to `upto`."""
         return frozenset(self._numbers[after:upto])
 
-    def _frame(self, number: int) -> bytes:
-        size = self.index.page_size
-        return self._reader.live.read(f"{self._reader.path}-wal", size, wal.frame_offset(number, size))
+    def past(self, salts: bytes, frame: int) -> frozenset[int] | None:
+        """Pages with a frame past this one in the WAL that had these salts before this snapshot's, committed or not.
 
-    def _stored(self, page: int) -> bytes:
+        A WAL is begun anew at the front of the same file, frame by frame (wal.c, `walRestartHdr`, `walWriteOneFrame`): as long as that frame
+        still stands there, what followed it does too. None where it does not, or no frame is given to begin at. Raises OSError.
+        """
+        pages: list[int | None] = []
+        while frame > 0 and None not in pages:
+            first = frame + len(pages)
+            pages += [wal.frame_page(each, salts) for each in self._headers(range(first, first + HEADERS))]
+        # Asked once more: what was read after it had not been written over by then, either.
+        if not pages or pages[0] is None or wal.frame_page(self._headers([frame])[0], salts) is None:
+            return None
+        return frozenset(page for page in pages[1 : pages.index(None)] if page is not None)
+
+    def _read(self, pages: Sequence[int], frames: Mapping[int, int]) -> dict[int, bytes]:
+        """Some pages, each from its frame where it has one, else from the database file."""
+        framed = [page for page in pages if page in frames]
+        stored = [page for page in pages if page not in frames]
         size = self.index.page_size
-        return self._reader.live.read(self._reader.path, size, (page - 1) * size)
+        found = self._reader.live.read_each(self._reader.path, size, [(page - 1) * size for page in stored])
+        return dict(zip([*framed, *stored], [*self._frames([frames[page] for page in framed]), *found], strict=True))
+
+    def _frames(self, numbers: Sequence[int]) -> list[bytes]:
+        size = self.index.page_size
+        offsets = [wal.frame_offset(number, size) for number in numbers]
+        return self._reader.live.read_each(f"{self._reader.path}-wal", size, offsets) if offsets else []
+
+    def _headers(self, numbers: Sequence[int]) -> list[bytes]:
+        size = self.index.page_size
+        offsets = [wal.frame_offset(number, size) - wal.FRAME_HEADER_BYTES for number in numbers]
+        return self._reader.live.read_each(f"{self._reader.path}-wal", wal.FRAME_HEADER_BYTES, offsets)
 
     def _backfilled(self) -> int:
         """How far checkpoints may have written into the database file."""

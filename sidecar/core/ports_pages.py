@@ -11,6 +11,7 @@ from typing import Protocol
 
 from sidecar.core.changes import Changes
 from sidecar.core.model import FileId, Position, WalIndex
+from sidecar.core.ports import Progress
 
 
 class Snapshot(Protocol):
@@ -33,6 +34,10 @@ class Snapshot(Protocol):
 
     def written(self, after: int, upto: int) -> frozenset[int]:
         """Pages with a frame past `after` and up to `upto`."""
+        ...
+
+    def past(self, salts: bytes, frame: int) -> frozenset[int] | None:
+        """Pages with a frame past this one in the WAL that had these salts before; None where the file does not tell any more."""
         ...
 
 
@@ -64,15 +69,45 @@ class LocalChanges(Protocol):
         ...
 
 
-class Fingerprints(Protocol):
-    """What was read of each page, in a scratch file. Raises OSError."""
+class PageSink(Protocol):
+    """Where pages go that are read in pieces. Raises OSError."""
 
     page_size: int
-    page_count: int
 
     def put(self, first: int, data: memoryview, reading: int) -> None:
         """The pages from `first` on, as a reading found them."""
         ...
+
+
+class PageFile(PageSink, Protocol):
+    """The pages themselves, in a file of their own."""
+
+    def finish(self, page_count: int) -> None:
+        """The file is a database of so many pages."""
+        ...
+
+
+class WholeCopy(Protocol):
+    """Copies production in one go."""
+
+    def copy(
+        self,
+        path: str,
+        target: Path,
+        *,
+        timeout_s: float,
+        stop: Event,
+        progress: Progress,
+        hold_s: float | None = None,
+    ) -> int:
+        """As `ports.Production`; Overdue also where a read transaction would have to last longer than `hold_s` seconds."""
+        ...
+
+
+class Fingerprints(PageSink, Protocol):
+    """What was read of each page, in a scratch file. Raises OSError."""
+
+    page_count: int
 
     def all_readings(self, first: int = 1) -> Iterator[tuple[int, array[int]]]:
         """(page, the numbers of the readings of it and those after it), in chunks."""

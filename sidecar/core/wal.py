@@ -124,6 +124,12 @@ def parse_wal_header(data: bytes) -> WalHeader | None:
     return WalHeader(page_size, checkpoints, salts)
 
 
+def frame_page(frame_header: bytes, salts: bytes) -> int | None:
+    """The page of a frame, where it is one of the WAL with these salts; frames of an earlier one stand behind its last."""
+    whole = len(frame_header) == FRAME_HEADER_BYTES
+    return int.from_bytes(frame_header[:4], "big") if whole and frame_header[8:16] == salts else None
+
+
 def is_commit(frame_header: bytes) -> bool:
     """Whether a frame ends a transaction: then it says how many pages the database has after it."""
     return any(frame_header[4:8])

@@ -13,7 +13,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,13 +175,15 @@ def test_whatever_is_done_to_them(tmp_path: Path, good: Good, examiner: Examiner
     assert found["pages"] != "not as SQLite reads them"
     kind, _, rows = found["check"].partition(": ")
     assert kind != "sound" or rows in good.states
+    pieces, _, in_them = found["pieces"].partition(": ")
+    assert pieces != "sound" or in_them in good.states
     if alive and what in SEEN:
         assert (kind, found["pages"].partition(":")[0]) == ("Unreadable", "Unreadable")
         assert "not an error" not in found["check"]
     if what == "nothing":
         assert found["look"] == "index"
         assert found["pages"] == "as SQLite reads them"
-        assert kind == "sound"
+        assert (kind, pieces) == ("sound", "sound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,9 @@ class CutMeanwhile:
     def read(self, path: Path | str, size: int, offset: int) -> bytes:
         data = self.live.read(path, size, offset)
         return data[: max(self.keep - offset, 0)] if str(path).endswith(self.suffix) else data
+
+    def read_each(self, path: Path | str, size: int, offsets: Sequence[int]) -> list[bytes]:
+        return [self.read(path, size, offset) for offset in offsets]
 
 
 @pytest.mark.parametrize(

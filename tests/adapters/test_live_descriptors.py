@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import apsw
 import pytest
@@ -85,6 +85,8 @@ def test_green_reading_through_live_descriptors_keeps_them(database: Path, suffi
         for _ in range(3):
             assert descriptors.read(Path(f"{database}{suffix}"), 48, 0)
             assert is_protected(database)
+            assert all(descriptors.read_each(Path(f"{database}{suffix}"), 8, [0, 16, 8]))
+            assert is_protected(database)
         assert connection.execute("select count(*) from t").get == 1
 
 
@@ -96,6 +98,7 @@ def test_bytes_are_those_of_the_file(database: Path) -> None:
         assert descriptors.read(database, 8, 16) == raw[16:24]
         assert descriptors.read(str(database), 100, len(raw) - 7) == raw[-7:]
         assert descriptors.read(database, 100, len(raw) + 7) == b""
+        assert descriptors.read_each(database, 8, [16, 0, len(raw) - 3]) == [raw[16:24], raw[:8], raw[-3:]]
 
 
 def test_descriptors_are_parked_once_and_closed_with_the_last_connection(database: Path) -> None:
@@ -221,3 +224,35 @@ def test_asking_for_lockers_keeps_the_locks_and_sees_only_others(database: Path)
             assert descriptors.lockers(Path(f"{database}-shm"), [(123, 5)]) == frozenset()
             assert locked()
         assert is_protected(database)
+
+
+class Held(PosixPath):
+    """A path that is not opened before somebody says so."""
+
+    asked, go_on = threading.Event(), threading.Event()
+
+    def __fspath__(self) -> str:
+        self.asked.set()
+        assert self.go_on.wait(10)
+        return super().__fspath__()
+
+
+def test_a_connection_begins_only_once_no_file_is_open_any_more(database: Path) -> None:
+    descriptors, connected = LiveDescriptors(), threading.Event()
+
+    def connect() -> None:
+        with descriptors.connection(database):
+            connected.set()
+
+    threads = [
+        threading.Thread(target=lambda: descriptors.read(Held(database), 1, 0)),
+        threading.Thread(target=connect),
+    ]
+    threads[0].start()
+    assert Held.asked.wait(10)
+    threads[1].start()
+    assert not connected.wait(0.2), "closing the file would drop the locks that SQLite is about to take"
+    Held.go_on.set()
+    assert connected.wait(10)
+    for each in threads:
+        each.join()

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -324,6 +325,42 @@ def test_copy_is_stopped_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         copy(path, target)
     assert target.read_bytes() == b"mine"
+
+
+def test_a_read_transaction_is_given_up_where_it_would_last_too_long(tmp_path: Path) -> None:
+    path, target = tmp_path / "app.db", tmp_path / "c.db"
+    with app(path) as process:
+        fill(process, 12)
+        took: list[float] = []
+        began = time.monotonic()
+
+        def slowly(stage: str, done: int, total: int | None) -> None:
+            del stage, done, total
+            Event().wait(0.1)
+            took.append(time.monotonic() - began)
+
+        def bounded(hold_s: float | None) -> int:
+            return LiveSqlite(LiveDescriptors()).copy(
+                str(path), target, timeout_s=60, stop=Event(), progress=slowly, hold_s=hold_s
+            )
+
+        with pytest.raises(Overdue, match=r"the copy's read transaction took longer than the 0\.15 s it had"):
+            bounded(0.15)
+        assert 1 <= len(took) <= 2, "one step more than it had is not begun"
+        assert not target.exists()
+        process.sql("pragma wal_checkpoint(truncate)")  # no read transaction is left behind
+        assert Path(f"{path}-wal").stat().st_size == 0
+        assert bounded(60) > 0
+
+
+def test_a_copy_in_steps_holds_nothing_that_could_last(tmp_path: Path) -> None:
+    path, target = tmp_path / "app.db", tmp_path / "c.db"
+    with app(path, journal="delete") as process:
+        fill(process, 12)
+        size = LiveSqlite(LiveDescriptors()).copy(
+            str(path), target, timeout_s=60, stop=Event(), progress=lambda *_: None, hold_s=0.0
+        )
+        assert size == path.stat().st_size
 
 
 def test_lock_is_waited_for_and_then_named(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -17,6 +18,7 @@ from sidecar.adapters.live_descriptors import LiveDescriptors
 from sidecar.adapters.sqlite_live import LiveSqlite
 from sidecar.adapters.sqlite_pages import WINDOW_PAGES, LivePages, PageReader
 from sidecar.core.errors import Unreadable
+from sidecar.core.wal import FRAME_HEADER_BYTES
 from tests.litestreams import until
 from tests.page_reading import backup, read, same
 from tests.parity_app import Process
@@ -338,3 +340,62 @@ def copied(path: Path, copy: Path, other: Callable[[int], bytes | None]) -> None
             if data is not None:
                 file.seek((page - 1) * 65536)
                 file.write(data)
+
+
+def test_the_end_of_the_wal_before_is_read_as_long_as_it_stands(app: Process) -> None:
+    """The new one is written over it from its front."""
+    app.sql("pragma wal_checkpoint(truncate)")
+    with reading(app) as reader:
+        for number in range(30):
+            app.sql(f"update t set v = 'changed' where id = {1 + number * 6}")
+        with reader.snapshot() as old:
+            last, salts = old.index.max_frame, old.index.salts
+            after = {frame: old.written(frame, last) for frame in range(last + 1)}
+        app.sql("pragma wal_checkpoint(restart)", "update t set v = 'again' where id < 100")
+        with reader.snapshot() as now:
+            over = now.index.max_frame
+            assert 0 < over < last - 5
+            found = {frame: now.past(salts, frame) for frame in range(last + 2)}
+            assert {frame: found[frame] for frame in range(over + 1, last + 1)} == {
+                frame: after[frame] for frame in range(over + 1, last + 1)
+            }
+            assert {found[frame] for frame in [*range(over + 1), last + 1]} == {None}, "written over, or never there"
+            assert now.past(b"another!", last) is None
+        app.sql("pragma wal_checkpoint(truncate)", "update t set v = 'once more' where id < 100")
+        with reader.snapshot() as cut:
+            assert cut.past(salts, last) is None
+
+
+@dataclass(frozen=True, slots=True)
+class WritingMeanwhile:
+    """Production, whose app goes on writing just after the first look at the WAL's frames."""
+
+    live: LiveSqlite
+    go_on: Callable[[], object]
+
+    def opened(self, path: str) -> AbstractContextManager[apsw.Connection]:
+        return self.live.opened(path)
+
+    def read(self, path: Path | str, size: int, offset: int) -> bytes:
+        return self.live.read(path, size, offset)
+
+    def read_each(self, path: Path | str, size: int, offsets: Sequence[int]) -> list[bytes]:
+        first = self.live.read_each(path, size, offsets[:1])
+        if str(path).endswith("-wal") and size == FRAME_HEADER_BYTES:
+            self.go_on()
+        return first + self.live.read_each(path, size, offsets[1:])
+
+
+def test_what_is_written_over_while_it_is_read_is_not_taken_for_the_end(app: Process) -> None:
+    app.sql("pragma wal_checkpoint(truncate)")
+    for number in range(30):
+        app.sql(f"update t set v = 'changed' where id = {1 + number * 6}")
+    live = WritingMeanwhile(LiveSqlite(LiveDescriptors()), lambda: app.sql("update t set v = 'all of them'"))
+    with LivePages(live).opened(str(app.path)) as reader:
+        with reader.snapshot() as old:
+            salts, frame = old.index.salts, old.index.max_frame // 2
+        app.sql("pragma wal_checkpoint(restart)", "update t set v = 'again' where id = 1")
+        with reader.snapshot() as now:
+            assert now.index.salts != salts
+            assert now.index.max_frame < frame
+            assert now.past(salts, 3) is None

@@ -2,7 +2,8 @@
 
 python -m tests.bench.app [figures.json]     (SIZE_MB=1000 ROUNDS=3 PHASE_S=45 RATE=100; RATE=0 writes as fast as it can)
 
-In each phase with it the daemon starts from nothing, with the default policy, and drills again as soon as a drill has ended. How
+In each phase with it the daemon starts from nothing, with the default policy, and drills again as soon as a drill has ended. With CHECKS=1 it
+does not drill but checks production's content, every few seconds. How
 long its read transactions on production last, and that it takes no lock to write or to checkpoint, is read from outside, in /proc/locks.
 """
 
@@ -31,6 +32,9 @@ from tests.litestreams import ROOT, Litestream, binary, until
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 PHASE_S = float(os.environ.get("PHASE_S", "45"))
 RATE = float(os.environ.get("RATE", "100"))
+CHECKS = os.environ.get("CHECKS", "") == "1"
+CHECKING = "policy: {parity: false, database-check-every: 10s}\n"
+CHECKED = "app: copied in "  # the daemon's log says so of each copy in pieces
 # In the -shm (https://www.sqlite.org/walformat.html#wal_locks): to write, to checkpoint, to recover; then the read marks.
 WRITES, READS = range(120, 123), range(123, 128)
 
@@ -73,6 +77,7 @@ class Phase:
     slowest_s: float
     wal_mb: float
     drills: int = 0
+    checks: int = 0
 
 
 @contextlib.contextmanager
@@ -92,7 +97,7 @@ def writing(database: Path, counts: Path) -> Iterator[subprocess.Popen[str]]:
 
 def phase(database: Path, counts: Path, sidecar: Sidecar | None) -> tuple[Phase, Locks | None]:
     """One phase; with the daemon where one is given."""
-    wal, largest, drills = database.with_name(f"{database.name}-wal"), 0, 0
+    wal, largest, drills, checks = database.with_name(f"{database.name}-wal"), 0, 0, 0
     with writing(database, counts):
         if sidecar is not None:
             sidecar.start()
@@ -102,7 +107,7 @@ def phase(database: Path, counts: Path, sidecar: Sidecar | None) -> tuple[Phase,
             largest = max(largest, wal.stat().st_size)
             if locks is not None:
                 locks.look()
-            if sidecar is not None and now_s - asked_s > 1:
+            if sidecar is not None and not CHECKS and now_s - asked_s > 1:
                 asked_s = now_s
                 httpx.post(f"{sidecar.url}/drills", json={"db": "app"})
             threading.Event().wait(0.01)
@@ -112,7 +117,8 @@ def phase(database: Path, counts: Path, sidecar: Sidecar | None) -> tuple[Phase,
         slowest_s = float(counts.read_text().split()[1])
         if sidecar is not None:
             sidecar.stop()
-    return Phase(done, slowest_s, largest / 1e6, drills), locks
+            checks = sidecar.log.count(CHECKED)
+    return Phase(done, slowest_s, largest / 1e6, drills, checks), locks
 
 
 def commits(counts: Path) -> int:
@@ -121,13 +127,14 @@ def commits(counts: Path) -> int:
 
 def measured(folder: Path, database: Path, config: Path) -> None:
     ours = folder / "sidecar.yml"
-    ours.write_text(f"litestream: {{binary: {binary()}}}\n")
+    ours.write_text(f"litestream: {{binary: {binary()}}}\n{CHECKING if CHECKS else ''}")
     state, counts = folder / "state", folder / "counts"
     without, beside, held = [], [], []
     phase(database, counts, None)  # the first minutes of a store are not like the others
     for _ in range(ROUNDS):
         without.append(phase(database, counts, None)[0])
         shutil.rmtree(state, ignore_errors=True)
+        (folder / "sidecar.log").unlink(missing_ok=True)
         seen, locks = phase(database, counts, Sidecar(config, ours, state))
         assert locks is not None
         beside.append(seen)
@@ -155,6 +162,7 @@ def measured(folder: Path, database: Path, config: Path) -> None:
             "slowest_without_s": max(each.slowest_s for each in without), "wal_mb": max(each.wal_mb for each in beside),
             "wal_without_mb": max(each.wal_mb for each in without), "longest_read_s": max(each.longest_read_s for each in held),
             "write_locks": sum(each.writes for each in held), "drills": sum(each.drills for each in beside),
+            "checks_in_pieces": sum(each.checks for each in beside),
         },
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 from sidecar.core.model import FileId, WalIndex
 from sidecar.core.parity import ParityResult
 from sidecar.core.ports_pages import LivePages, PageReader, Snapshot
-from sidecar.parity_reading import Pace
+from sidecar.pieces import Pace
 from tests.parity_stage import V3, V5, Scene, playing
 
 MORE = 40  # pages that the database had once, and has no more
@@ -44,6 +44,9 @@ class TornSnapshot:
 
     def written(self, after: int, upto: int) -> frozenset[int]:
         return self.real.written(after, upto) | frozenset(range(1, self.real.page_count + 1))
+
+    def past(self, salts: bytes, frame: int) -> frozenset[int] | None:
+        return self.real.past(salts, frame)
 
 
 @dataclass

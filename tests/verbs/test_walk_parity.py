@@ -15,7 +15,7 @@ from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy
 from sidecar.core.ports_pages import PageReader
 from sidecar.parity import Comparer, Comparison
-from sidecar.parity_reading import Around
+from sidecar.pieces import Around
 from tests.verbs.test_walk import WHOLE_WAY, Scene, check
 
 PAGES = 10_000
