@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Protocol
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import Lock
+from typing import Protocol, TypeVar
 
 from sidecar.core.case import Scratch
 from sidecar.core.evidence import Evidence
+from sidecar.core.held import Held
 from sidecar.core.model import Database, Drill
 from sidecar.core.ports import Clock
-from sidecar.core.verdict import Document, FleetVerdict, database_document, drill_document, fleet_document, verdict_of
+from sidecar.core.verdict import (
+    Document,
+    FleetVerdict,
+    Verdict,
+    database_document,
+    drill_document,
+    fleet_document,
+    verdict_of,
+)
+from sidecar.core.verdict_text import fleet_text
 from sidecar.desk import DrillDesk
-from sidecar.fleet import FleetKeeper
+from sidecar.fleet import Fleet, FleetKeeper
 
 DRILLS_SHOWN_MAX = 20
+
+T = TypeVar("T")
 
 
 class EvidenceStore(Protocol):
@@ -44,6 +57,8 @@ class Answers:
     desk: DrillDesk
     scratch: Callable[[], Scratch | None]
     version: str
+    _held: dict[str, Held] = field(default_factory=dict, init=False, repr=False, compare=False)  # by path
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def verdict(
         self,
@@ -53,9 +68,11 @@ class Answers:
         max_lag: timedelta | None = None,
     ) -> FleetVerdict:
         """Judge these databases (None: all) now; the limits tighten every policy and never loosen one."""
+        if max_age is None and max_lag is None:
+            aged, now = self._each(databases, Held.aged)
+            return FleetVerdict(tuple(aged), now)
         fleet, now = self.keeper.fleet, self.clock.now()
         evidence, room = self.ledger.snapshot(), self.scratch()
-        wanted = sorted(fleet.databases.values() if databases is None else databases, key=lambda each: each.name)
         return FleetVerdict(
             tuple(
                 verdict_of(
@@ -65,15 +82,45 @@ class Answers:
                     room,
                     now,
                 )
-                for database in wanted
-                if database.path in fleet.policies  # it may have left the fleet since it was named
+                for database in _in_order(fleet, databases)
             ),
             now,
         )
 
+    def standing(self) -> FleetVerdict:
+        """The verdict about all now, for whoever shows no ages: in findings that do not block they may be those of before."""
+        verdicts, now = self._each(None, lambda _, verdict: verdict)
+        return FleetVerdict(tuple(verdicts), now)
+
     def ready(self, fleet: FleetVerdict) -> Document:
         """The body of `/ready`."""
         return fleet_document(fleet, self.version)
+
+    def ready_text(self, databases: Sequence[Database] | None = None) -> tuple[FleetVerdict, str]:
+        """As `standing`, about these databases (None: all), and the body of `/ready` as JSON, with every age as it is now."""
+        found, now = self._each(databases, lambda held, verdict: (verdict, held.text(verdict)))
+        fleet = FleetVerdict(tuple(verdict for verdict, _ in found), now)
+        return fleet, fleet_text(fleet, self.version, [text for _, text in found])
+
+    def _each(
+        self, databases: Sequence[Database] | None, read: Callable[[Held, Verdict], T]
+    ) -> tuple[list[T], datetime]:
+        """Judge these databases (None: all) now, as far as what was judged before does not hold, and read each verdict."""
+        found = []
+        with self._lock:  # and the clock is read below it, so that it never seems to go back
+            fleet, now = self.keeper.fleet, self.clock.now()
+            evidence, room = self.ledger.snapshot(), self.scratch()
+            if len(self._held) > len(fleet.databases):
+                for path in self._held.keys() - fleet.databases.keys():
+                    del self._held[path]
+            for database in _in_order(fleet, databases):
+                known = evidence.get(database.path) or Evidence(first_seen_at=now)
+                policy = fleet.policies[database.path]
+                held = self._held.get(database.path)
+                if held is None:
+                    held = self._held[database.path] = Held(database, known, policy, room)
+                found.append(read(held, held.judge(database, known, policy, room, now)))
+        return found, now
 
     def database(self, database: Database) -> Document:
         """All evidence of one database, its last drills."""
@@ -92,3 +139,9 @@ class Answers:
             return None
         database = self.keeper.fleet.databases.get(ticket.path)
         return {"id": drill_id, "db": database.name if database else None, "state": ticket.state, "drill": None}
+
+
+def _in_order(fleet: Fleet, databases: Sequence[Database] | None) -> list[Database]:
+    """These databases by name, without those that have left the fleet since they were named."""
+    wanted = fleet.databases.values() if databases is None else databases
+    return sorted((each for each in wanted if each.path in fleet.policies), key=lambda each: each.name)

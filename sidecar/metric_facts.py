@@ -5,7 +5,7 @@ A reader that finds nothing known yields nothing: the series is absent, never 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,11 +22,12 @@ Sample = tuple[tuple[str, ...], float | None]  # the labels beside `db`
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One family of gauges."""
+    """One family of gauges. `key`: what all that it says rests on, where many databases have that in common."""
 
     help: str
     read: Callable[[Verdict], Iterator[Sample]]
     labels: tuple[str, ...] = ()
+    key: Callable[[Verdict], Hashable] | None = None
 
 
 def _one(help_text: str, read: Callable[[Evidence], float | None]) -> Fact:
@@ -50,6 +51,14 @@ def _check_status(verdict: Verdict) -> Iterator[Sample]:
     for finding in verdict.judged.findings:
         for status in Status:
             yield (finding.name, status.value), float(finding.status is status)
+
+
+def _statuses(verdict: Verdict) -> Hashable:
+    return tuple([(finding.name, finding.status.value) for finding in verdict.judged.findings])
+
+
+def _reasons(verdict: Verdict) -> Hashable:
+    return tuple([(each.name, each.reason.value) for each in verdict.judged.findings if each.reason is not None])
 
 
 def _check_reason(verdict: Verdict) -> Iterator[Sample]:
@@ -136,11 +145,16 @@ def _schema_version(verdict: Verdict) -> Iterator[Sample]:
 
 
 FACTS: Mapping[str, Fact] = {
-    "ready": Fact("Whether we may rely on this database's backup, and migrate.", _ready),
-    "check_status": Fact(
-        "1 for the status that a check of a database has now, 0 for the others.", _check_status, ("check", "status")
+    "ready": Fact(
+        "Whether we may rely on this database's backup, and migrate.", _ready, key=lambda verdict: verdict.ready
     ),
-    "check_reason": Fact("Why a check does not simply pass; always 1.", _check_reason, ("check", "reason")),
+    "check_status": Fact(
+        "1 for the status that a check of a database has now, 0 for the others.",
+        _check_status,
+        ("check", "status"),
+        _statuses,
+    ),
+    "check_reason": Fact("Why a check does not simply pass; always 1.", _check_reason, ("check", "reason"), _reasons),
     "lag_seconds": Fact("Age of the oldest commit that the replica may lack.", _lag),
     "live_position": _one("The newest TXID that Litestream holds locally.", _live_position),
     "replica_position": _one("The newest TXID in the replica.", _replica_position),

@@ -1,15 +1,18 @@
 """Metrics: what evidence says at the moment of a scrape, and what was counted since the daemon started.
 
-A Collector and not a set of gauges: nothing has to be kept up to date, a fact nobody has is an absent series, and a
+Read at each scrape and not kept as gauges: nothing has to be kept up to date, a fact nobody has is an absent series, and a
 database that left the fleet takes its series with it. Counters are plain numbers under one lock for the same reason.
+What there is of each database is written by `metric_text.py`, the rest by prometheus_client, which could print all of it.
 """
 
 from __future__ import annotations
 
 import platform
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from threading import Lock
@@ -30,11 +33,37 @@ from sidecar.core.decision import Word
 from sidecar.core.model import Drill, Outcome
 from sidecar.core.verdict import Verdict
 from sidecar.metric_facts import FACTS, litestream_up
+from sidecar.metric_text import counter_text, facts_text, valid, with_names
 
 PREFIX = "litestream_sidecar_"
 BUCKETS_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)  # drill-timeout is 1800
 
+# Names are written with underscores, as they are, unless somebody asks for dots or for code points.
+FOREIGN_ESCAPING = r"escaping=(?!allow-utf-8|underscores)"
+EOF = b"# EOF\n"
+
 Count = Counter[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One family of counters."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    counted: Count
+
+
+class _Given(Collector):
+    """Families that are at hand."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Metric]:
+        """They."""
+        return self._families
 
 
 class Metrics(Collector):
@@ -72,9 +101,8 @@ class Metrics(Collector):
         self._durations_sum = 0.0
         self._drills_due: int | None = None
         self._turned_at: datetime | None = None
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._process = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._process)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The body and its content type: Prometheus text or OpenMetrics, by the `Accept` header."""
@@ -82,7 +110,20 @@ class Metrics(Collector):
             encode, content_type = choose_encoder(accept)
         except TypeError:  # the library cannot compare a version that is no number
             encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type
+        if re.search(FOREIGN_ESCAPING, content_type) is not None:
+            return encode(_Given([*self.collect(), *self._process.collect()])), content_type
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        verdicts = self._answers.standing().verdicts
+        named = with_names(verdicts)
+        page = [encode(_Given([self._build()])).removesuffix(EOF)]
+        for name, fact in FACTS.items():
+            page.append(facts_text(PREFIX + name, fact, named, openmetrics=openmetrics).encode())
+        page += [
+            counter_text(PREFIX + each.name, each.help, each.labels, each.counted, openmetrics=openmetrics).encode()
+            for each in self._counted(verdicts)
+        ]
+        page.append(encode(_Given([self._took(), *self._daemon(verdicts), *self._process.collect()])))
+        return b"".join(page), content_type
 
     def looked(self, name: str, result: str) -> None:
         """A look ended."""
@@ -119,44 +160,56 @@ class Metrics(Collector):
             self._requests[route, str(code)] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """All families; the registry asks at each scrape."""
-        verdicts = self._answers.verdict().verdicts
-        build = InfoMetricFamily(f"{PREFIX}build", "Versions of the sidecar, Python, SQLite and Litestream.")
-        build.add_metric([], self._about)
-        yield build
+        """All families but the process's, as prometheus_client has them."""
+        verdicts = self._answers.standing().verdicts
+        yield self._build()
         for name, fact in FACTS.items():
-            family = GaugeMetricFamily(PREFIX + name, fact.help, labels=("db", *fact.labels))
+            gauge = GaugeMetricFamily(PREFIX + name, fact.help, labels=("db", *fact.labels))
             for verdict in verdicts:
                 for labels, value in fact.read(verdict):
                     if value is not None:
-                        family.add_metric(_labels((verdict.database.name, *labels)), value)
-            yield family
-        yield from self._counted({verdict.database.name for verdict in verdicts})
+                        gauge.add_metric([valid(each) for each in (verdict.database.name, *labels)], value)
+            yield gauge
+        for each in self._counted(verdicts):
+            counter = CounterMetricFamily(PREFIX + each.name, each.help, labels=each.labels)
+            for key, count in sorted(each.counted.items()):
+                counter.add_metric([valid(value) for value in key], count)
+            yield counter
+        yield self._took()
         yield from self._daemon(verdicts)
 
-    def _counted(self, names: set[str]) -> Iterator[Metric]:
+    def _build(self) -> Metric:
+        build = InfoMetricFamily(f"{PREFIX}build", "Versions of the sidecar, Python, SQLite and Litestream.")
+        build.add_metric([], self._about)
+        return build
+
+    def _counted(self, verdicts: Sequence[Verdict]) -> Iterator[Counted]:
+        names = {verdict.database.name for verdict in verdicts}
         with self._lock:
             drills, failures = Count(self._drills), Count(self._failures)
             looks, requests = Count(self._looks), Count(self._requests)
-            cumulative, total_s = list(accumulate(self._durations)), self._durations_sum
         for name in names:  # from 0, so that the first drill is an increase
             for outcome in Outcome:
                 drills[name, outcome.value] += 0
         for counted in (drills, failures, looks):
             for key in [key for key in counted if key[0] not in names]:
                 del counted[key]
-        yield _counter("drills", "Drills that ended, by outcome.", ("db", "outcome"), drills)
-        yield _counter("drill_failures", "Drills that did not pass, by reason.", ("db", "reason"), failures)
-        yield _counter("looks", "Attempts to list the replica, by result.", ("db", "result"), looks)
-        yield _counter("http_requests", "HTTP requests answered, by route.", ("route", "code"), requests)
+        yield Counted("drills", "Drills that ended, by outcome.", ("db", "outcome"), drills)
+        yield Counted("drill_failures", "Drills that did not pass, by reason.", ("db", "reason"), failures)
+        yield Counted("looks", "Attempts to list the replica, by result.", ("db", "result"), looks)
+        yield Counted("http_requests", "HTTP requests answered, by route.", ("route", "code"), requests)
         decisions = Count({(word.value,): self._decisions().get(word.value, 0) for word in Word})
-        yield _counter("gate_decisions", "Decisions of the deploy gate.", ("decision",), decisions)
+        yield Counted("gate_decisions", "Decisions of the deploy gate.", ("decision",), decisions)
         told = Count(self._notifications())
-        yield _counter("notifications", "Pings and messages to others, by what became of them.", ("to", "result"), told)
+        yield Counted("notifications", "Pings and messages to others, by what became of them.", ("to", "result"), told)
+
+    def _took(self) -> Metric:
+        with self._lock:
+            cumulative, total_s = list(accumulate(self._durations)), self._durations_sum
         bounds = [*(str(bound) for bound in BUCKETS_S), "+Inf"]
         took = HistogramMetricFamily(f"{PREFIX}drill_duration_seconds", "How long drills took from start to end.")
         took.add_metric([], list(zip(bounds, cumulative, strict=True)), total_s)
-        yield took
+        return took
 
     def _daemon(self, verdicts: tuple[Verdict, ...]) -> Iterator[Metric]:
         keeper, room = self._answers.keeper, self._answers.scratch()
@@ -192,15 +245,3 @@ class Metrics(Collector):
             if value is not None:
                 family.add_metric([], value)
             yield family
-
-
-def _labels(values: Sequence[str]) -> list[str]:
-    """Valid UTF-8: one name that is none would spoil the whole page. Two such names stay two."""
-    return [each.encode(errors="backslashreplace").decode() for each in values]
-
-
-def _counter(name: str, help_text: str, labels: tuple[str, ...], counted: Count) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, help_text, labels=labels)
-    for key, count in sorted(counted.items()):
-        family.add_metric(_labels(key), count)
-    return family

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sidecar.answers import Answers
 
-EVERY_S = 5.0  # judging a thousand databases takes some 10 ms
+EVERY_S = 5.0  # judging a thousand databases takes 80 ms, a fraction of that where little has changed
 
 
 class Manager(Protocol):
@@ -59,6 +59,6 @@ class Standing:
         self._manager.stopping()
 
     def _sentence(self) -> str:
-        verdict = self._answers.verdict()
+        verdict = self._answers.standing()
         stale = "" if self._answers.keeper.error is None else "; the changed configuration is not in force, see the log"
         return f"{'ready' if verdict.ready else 'not ready'}: {verdict.reason}{stale}"

@@ -172,9 +172,15 @@ class App:
     async def _ready(self, request: Request) -> Response:
         asked = ready_parameters(request.query)
         databases = [self._named(name) for name in dict.fromkeys(asked.names)] or None
-        fleet = self.answers.verdict(databases, max_age=asked.max_age, max_lag=asked.max_lag)
+        text = None
+        if asked.text or asked.max_age is not None or asked.max_lag is not None:
+            fleet = self.answers.verdict(databases, max_age=asked.max_age, max_lag=asked.max_lag)
+        else:
+            fleet, text = self.answers.ready_text(databases)
         headers = {"Retry-After": RETRY_AFTER_S} if fleet.retryable else {}
         code = 200 if fleet.ready else 503
+        if text is not None:
+            return Response(code, f"{text}\n".encode("ascii"), JSON, headers)
         if not asked.text:
             return Response(code, as_json(self.answers.ready(fleet)), JSON, headers)
         lines = (tame(" ".join(line.split())) for line in text_lines(fleet))  # a name or a message may hold anything

@@ -32,9 +32,9 @@ def positions(
 
     Litestream writes its local file before it uploads, so local files read after a listing ended can never be behind that listing.
     """
-    if (
-        live is None or sighting is None or listing is None or sighting.listing != listing
-    ):  # equal: it may come from disk
+    if live is None or sighting is None or listing is None:
+        return None
+    if sighting.listing is not listing and sighting.listing != listing:  # equal: it may come from disk
         return None
     if sighting.finished_at is None or live.read_at < sighting.finished_at or live.capture is None:
         return None

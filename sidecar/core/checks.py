@@ -8,14 +8,14 @@ The rules about content (drill, identity, database, schema) stand in `checks_con
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sidecar.core import checks_content, checks_lag, checks_parity
 from sidecar.core.case import LOOKS_MISSED_MAX, Case, Scratch, clock_set_back, needed_bytes, seconds, settling, spelled
 from sidecar.core.checks_lag import REPLICA_HINTS
 from sidecar.core.evidence import Evidence
-from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.finding import TIMELESS, Finding, Holding, Reason, Status
 from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
 from sidecar.core.model import ClaimSource, LookResult
 from sidecar.core.policy import Policy
@@ -45,7 +45,7 @@ def litestream(case: Case) -> Finding:
     if claim.source is ClaimSource.NONE:
         return Finding(
             name, Status.WARN, "neither control socket nor metrics are enabled, so Litestream cannot be asked",
-            Reason.NO_SOCKET, SOCKET_HINT,
+            Reason.NO_SOCKET, SOCKET_HINT, holds=Holding(claim.read_at + CLAIM_MAX_AGE),
         )  # fmt: skip
     if not claim.up:
         return Finding(
@@ -58,8 +58,9 @@ def litestream(case: Case) -> Finding:
             "restart Litestream with this litestream.yml; compare its `dbs:` with the database's path", settling(case),
         )  # fmt: skip
     return Finding(
-        name, Status.PASS, f"Litestream {claim.version or ''} runs and knows this database".replace("  ", " ")
-    )
+        name, Status.PASS, f"Litestream {claim.version or ''} runs and knows this database".replace("  ", " "),
+        holds=Holding(claim.read_at + CLAIM_MAX_AGE),
+    )  # fmt: skip
 
 
 def replica(case: Case) -> Finding:
@@ -87,7 +88,8 @@ def replica(case: Case) -> Finding:
             name, Status.FAIL, message, Reason(sighting.result.value),
             sighting.hint or REPLICA_HINTS[sighting.result], waiting_helps,
         )  # fmt: skip
-    return Finding(name, Status.PASS, "the replica can be listed", observed=age, limit=limit, unit="seconds")
+    holds = Holding(sighting.read_at + timedelta(seconds=limit), sighting.read_at)
+    return Finding(name, Status.PASS, "the replica can be listed", None, "", False, age, limit, "seconds", holds)
 
 
 def snapshot(case: Case) -> Finding:
@@ -106,14 +108,25 @@ def snapshot(case: Case) -> Finding:
         )  # fmt: skip
     limit = case.policy.max_snapshot_age.total_seconds()
     if listing.beyond_base_at is None:
-        return Finding(name, Status.PASS, "nothing has changed since the newest snapshot", limit=limit, unit="seconds")
-    age = seconds(case.now - max(listing.snapshot_at, listing.beyond_base_at))
+        return Finding(
+            name,
+            Status.PASS,
+            "nothing has changed since the newest snapshot",
+            limit=limit,
+            unit="seconds",
+            holds=TIMELESS,
+        )
+    since = max(listing.snapshot_at, listing.beyond_base_at)
+    age = seconds(case.now - since)
     if age > limit:
         return Finding(
             name, Status.FAIL, f"changes of the last {spelled(age)} are in no snapshot (limit {spelled(limit)})",
             Reason.SNAPSHOT_OLD, "check `snapshot.interval` in litestream.yml and Litestream's log", True, age, limit, "seconds",
         )  # fmt: skip
-    return Finding(name, Status.PASS, "the newest snapshot is young enough", observed=age, limit=limit, unit="seconds")
+    holds = Holding(since + case.policy.max_snapshot_age, since)
+    return Finding(
+        name, Status.PASS, "the newest snapshot is young enough", None, "", False, age, limit, "seconds", holds
+    )
 
 
 def chain(case: Case) -> Finding:
@@ -138,9 +151,9 @@ def chain(case: Case) -> Finding:
     if listing.overlap is not None:
         return Finding(
             name, Status.WARN, listing.overlap, Reason.CHAIN_OVERLAP,
-            "two Litestreams may write to one replica path; make sure that only one runs",
+            "two Litestreams may write to one replica path; make sure that only one runs", holds=TIMELESS,
         )  # fmt: skip
-    return Finding(name, Status.PASS, f"an unbroken chain leads to {listing.position}")
+    return Finding(name, Status.PASS, f"an unbroken chain leads to {listing.position}", holds=TIMELESS)
 
 
 def _no_backup(evidence: Evidence) -> bool:
@@ -157,8 +170,11 @@ def scratch(case: Case) -> Finding:
         return Finding(
             name, Status.WARN, f"{free / 1e6:.0f} MB are free for drills, the next one needs {need / 1e6:.0f} MB",
             Reason.SCRATCH_LOW, "free some space, raise resources.scratch-max, or move scratch-dir", False, free, need, "bytes",
+            TIMELESS,
         )  # fmt: skip
-    return Finding(name, Status.PASS, "there is room for the next drill", observed=free, limit=need, unit="bytes")
+    return Finding(
+        name, Status.PASS, "there is room for the next drill", None, "", False, free, need, "bytes", TIMELESS
+    )
 
 
 Check = Callable[[Case], Finding | None]
@@ -178,16 +194,39 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
+# What of the evidence a check's answer rests on, where that answer says how long it holds: while none of it is exchanged for
+# another value, nor the policy, a finding may be held for as long as it says (`held.py`). `ROOM` stands for the room for drills,
+# `FILE` for what of `live` is not read anew every few seconds.
+ROOM, FILE = "room", "live.file"
+READS: Mapping[str, tuple[str, ...]] = {
+    "litestream": ("claim",),
+    "replica": ("sighting",),
+    "lag": ("live", "claim", "sighting", "listing", "covered_at", "covered_live", "ahead"),
+    "snapshot": ("listing", "sighting"),
+    "chain": ("listing", "sighting"),
+    "drill": ("last_conclusive", "last_passed", "last_drill"),
+    "parity": ("last_compared", "last_drill", "claim"),
+    "identity": ("replaced_at", "content", "last_conclusive", "last_passed", "baseline"),
+    "database": (FILE, "database_check", "database_found"),
+    "schema": ("content", "content_error", "last_passed"),
+    "scratch": ("live", "last_passed", ROOM),
+}
+
+_UNKNOWN, _FAIL = Status.UNKNOWN, Status.FAIL
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All findings about one database at one instant."""
+    """All findings about one database at one instant. `blocking` keep it from being ready: proved faults first, then what is not known."""
 
     findings: tuple[Finding, ...]
+    blocking: tuple[Finding, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def blocking(self) -> tuple[Finding, ...]:
-        """What keeps it from being ready: proved faults first, then what is not known."""
-        return tuple(sorted((f for f in self.findings if f.status.blocks), key=lambda f: f.status is not Status.FAIL))
+    def __post_init__(self) -> None:
+        blocking = [found for found in self.findings if found.status is _UNKNOWN or found.status is _FAIL]
+        if blocking:
+            blocking.sort(key=lambda found: found.status is not _FAIL)
+        object.__setattr__(self, "blocking", tuple(blocking))  # once: it is asked for again and again
 
     @property
     def ready(self) -> bool:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sidecar.core.case import Case, clock_set_back, seconds, settling, spelled
 from sidecar.core.evidence import Evidence, shrinkage
-from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.finding import TIMELESS, Finding, Holding, Reason, Status
 from sidecar.core.model import Content, Drill, Outcome
 from sidecar.core.schedule import drill_due_at
 
@@ -50,9 +50,12 @@ def drill(case: Case) -> Finding:
             name, Status.FAIL, f"the backup was last restored {spelled(age)} ago (limit {spelled(limit)}){why}",
             Reason.DRILL_OLD, WAIT_HINT, worth_waiting(evidence) and _drill_comes_soon(case), age, limit, "seconds",
         )  # fmt: skip
-    return Finding(
-        name, Status.PASS, f"restored and checked {spelled(age)} ago", None, "", False, age, limit, "seconds"
-    )
+    holds = Holding(proof.finished_at + case.policy.drill_max_age, proof.finished_at, _restored_ago)
+    return Finding(name, Status.PASS, _restored_ago(age), None, "", False, age, limit, "seconds", holds)
+
+
+def _restored_ago(age_s: float) -> str:
+    return f"restored and checked {spelled(age_s)} ago"
 
 
 def worth_waiting(evidence: Evidence) -> bool:
@@ -121,7 +124,7 @@ def identity(case: Case) -> Finding:
     if restored is None:
         return Finding(name, Status.UNKNOWN, "no restored copy has been read yet to compare production with",
                        Reason.IDENTITY_CHANGED, WAIT_HINT, worth_waiting(evidence))  # fmt: skip
-    return Finding(name, Status.PASS, "production and its restored copy are the same database")
+    return Finding(name, Status.PASS, "production and its restored copy are the same database", holds=TIMELESS)
 
 
 def _restored(evidence: Evidence) -> Content | None:
@@ -179,7 +182,12 @@ def database(case: Case) -> Finding:
             Reason.CHECK_OLD, (newest.hint if newest is not None else "") or "look at the sidecar's log: checks do not happen",
             newest is None or newest.reason != Reason.UNREADABLE, age, limit, "seconds",
         )  # fmt: skip
-    return Finding(name, Status.PASS, f"quick_check passed {spelled(age)} ago", None, "", False, age, limit, "seconds")
+    holds = Holding(found.at + case.policy.database_check_max_age, found.at, _checked_ago)
+    return Finding(name, Status.PASS, _checked_ago(age), None, "", False, age, limit, "seconds", holds)
+
+
+def _checked_ago(age_s: float) -> str:
+    return f"quick_check passed {spelled(age_s)} ago"
 
 
 def schema(case: Case) -> Finding:
@@ -207,4 +215,6 @@ def schema(case: Case) -> Finding:
     if restored.schema_digest != production.schema_digest:
         return Finding(name, Status.FAIL, f"both say {version.value}, but their schemas differ",
                        Reason.VERSION_DIFFERS, WAIT_HINT, retryable=True)  # fmt: skip
-    return Finding(name, Status.PASS, f"production and the restored copy are at {version.value} ({version.source})")
+    return Finding(
+        name, Status.PASS, f"production and the restored copy are at {version.value} ({version.source})", holds=TIMELESS
+    )

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from sidecar.core import ahead
 from sidecar.core.case import LOOKS_MISSED_MAX, Case, clock_set_back, seconds
-from sidecar.core.evidence import Evidence
-from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.evidence import JUST_NOW, Evidence
+from sidecar.core.finding import Finding, Holding, Reason, Status
 from sidecar.core.model import LookResult
 
 REPLICA_HINTS: Mapping[LookResult, str] = {
@@ -54,17 +54,14 @@ def lag(case: Case) -> Finding:
             name, Status.WARN, f"Litestream cannot sync: {sync_error}", Reason.STALLED,
             "look at Litestream's log", True, lag_s, limit, "seconds",
         )  # fmt: skip
-    return Finding(
-        name,
-        Status.PASS,
-        f"every commit up to {lag_s:.0f} s ago is in the replica",
-        None,
-        "",
-        False,
-        lag_s,
-        limit,
-        "seconds",
-    )
+    holds: Holding | None = Holding(evidence.covered_at + case.policy.max_lag, evidence.covered_at, _replicated)
+    if lag_s == 0:  # nothing is lacking, as far as production was read just now; or it is dated a little ahead
+        holds = Holding(evidence.covered_at + JUST_NOW) if evidence.covered_at < case.now else None
+    return Finding(name, Status.PASS, _replicated(lag_s), None, "", False, lag_s, limit, "seconds", holds)
+
+
+def _replicated(lag_s: float) -> str:
+    return f"every commit up to {lag_s:.0f} s ago is in the replica"
 
 
 def _unknown(case: Case) -> Finding:

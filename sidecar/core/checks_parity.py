@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sidecar.core.case import Case, clock_set_back, seconds, spelled
 from sidecar.core.checks_content import worth_waiting
-from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.finding import TIMELESS, Finding, Holding, Reason, Status
 from sidecar.core.instants import from_the_future
 from sidecar.core.model import Drill
 from sidecar.core.parity import ParityResult
@@ -35,7 +35,14 @@ def parity(case: Case) -> Finding | None:
     )
     if compared is None or compared.parity is None:
         if why is not None:
-            return Finding(NAME, Status.WARN, f"not compared: {why.message}", Reason.NOT_COMPARED, why.hint or OFF_HINT)
+            return Finding(
+                NAME,
+                Status.WARN,
+                f"not compared: {why.message}",
+                Reason.NOT_COMPARED,
+                why.hint or OFF_HINT,
+                holds=TIMELESS,
+            )
         return Finding(
             NAME, Status.UNKNOWN, "no restored copy has been compared with production yet", Reason.NOT_COMPARED,
             OFF_HINT, worth_waiting(evidence),
@@ -63,7 +70,8 @@ def parity(case: Case) -> Finding | None:
             NAME, Status.WARN, f"last compared {spelled(seconds(age))} ago{since}", Reason.NOT_COMPARED,
             (why.hint if why is not None else "") or OFF_HINT,
         )  # fmt: skip
-    return Finding(NAME, Status.PASS, found.message, observed=found.ratio, limit=None, unit="ratio")
+    holds = Holding(compared.finished_at + case.policy.parity_max_age) if restarted_at is None else None
+    return Finding(NAME, Status.PASS, found.message, observed=found.ratio, limit=None, unit="ratio", holds=holds)
 
 
 def of_this_comparison(finding: Finding, newest: Drill | None) -> Finding:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -17,7 +19,7 @@ class Status(StrEnum):
     @property
     def blocks(self) -> bool:
         """Whether this answer keeps a database from being ready."""
-        return self in {Status.UNKNOWN, Status.FAIL}
+        return self is Status.UNKNOWN or self is Status.FAIL
 
 
 class Reason(StrEnum):
@@ -61,8 +63,26 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """What time alone makes of a finding: the same answer up to and with `until`, while nothing else changes.
+
+    Where `since` is given, `observed` is the age of that instant, and `says` how the message reads at an age in seconds.
+    """
+
+    until: datetime
+    since: datetime | None = None
+    says: Callable[[float], str] | None = None
+
+
+TIMELESS = Holding(datetime.max.replace(tzinfo=UTC))  # time alone never turns it
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found. `reason` is None exactly when it passed; `observed` and `limit` are in `unit`."""
+    """What one check found. `reason` is None exactly when it passed; `observed` and `limit` are in `unit`.
+
+    A finding that says nothing of how long it holds is made again whenever somebody asks; none that blocks may say so.
+    """
 
     name: str
     status: Status
@@ -73,6 +93,7 @@ class Finding:
     observed: float | None = None
     limit: float | None = None
     unit: str | None = None
+    holds: Holding | None = field(default=None, compare=False, repr=False)
 
 
 # A check that fails for one of these could not find out; every other failure is proved.

@@ -107,23 +107,31 @@ def database_document(verdict: Verdict) -> Document:
     """One entry of `databases` in `/ready`, and the body of `/databases/NAME` beside its drills."""
     database, evidence = verdict.database, verdict.evidence
     listing = evidence.listing
-    production = evidence.content.schema_version if evidence.content is not None else None
     return {
         "name": database.name,
         "path": database.path,
         "ready": verdict.ready,
         "replica": {"type": database.replica.type, "label": database.replica.label},
         "position": {
-            "live": _live_position(evidence),
+            "live": live_position(evidence),
             "replica": str(listing.position) if listing is not None else None,
             "lag_seconds": lag_seconds(evidence, verdict.now),
         },
+        **proved_document(evidence),
+        "checks": [finding_document(finding) for finding in verdict.judged.findings],
+    }
+
+
+def proved_document(evidence: Evidence) -> Document:
+    """What `database_document` says of the snapshot, the newest drill and the schema."""
+    listing = evidence.listing
+    production = evidence.content.schema_version if evidence.content is not None else None
+    return {
         "snapshot": {"position": str(listing.snapshot), "created_at": rfc3339(listing.snapshot_at)}
         if listing is not None and listing.snapshot is not None
         else None,
         "last_drill": drill_document(evidence.last_drill) if evidence.last_drill is not None else None,
         "schema_version": _schema_version(production),
-        "checks": [finding_document(finding) for finding in verdict.judged.findings],
     }
 
 
@@ -131,7 +139,8 @@ def _schema_version(version: Any) -> Document | None:
     return {"source": version.source, "value": version.value} if version is not None else None
 
 
-def _live_position(evidence: Evidence) -> str | None:
+def live_position(evidence: Evidence) -> str | None:
+    """Where production stands: what Litestream's newest local file holds, or what Litestream says; None where nobody knows."""
     if evidence.live is not None and evidence.live.capture is not None:
         return str(evidence.live.capture.position)
     if evidence.claim is not None and evidence.claim.txid:
