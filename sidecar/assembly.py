@@ -19,7 +19,7 @@ from sidecar.adapters.http_server import HttpServer
 from sidecar.adapters.ledger import Deploys, Ledger
 from sidecar.adapters.notify import Notifier
 from sidecar.adapters.service_manager import ServiceManager
-from sidecar.adapters.watcher import Watcher
+from sidecar.adapters.watcher import FOLDERS_MAX, Watcher
 from sidecar.answers import Answers
 from sidecar.assembly_page import in_turn, status_page
 from sidecar.assembly_road import daemon_shelf, local_road
@@ -50,23 +50,36 @@ from sidecar.web_page import PageRoute
 
 log = logging.getLogger("sidecar")
 
+# To watch a tree again takes a tenth of a millisecond for each database below it, since Litestream's folders are watched too.
+TREES_DATABASES_MAX = 50
+
 
 class FolderWatch:
-    """Tells the file watcher which folders a fleet wants watched."""
+    """Tells the file watcher which folders a fleet wants watched. What is left out, the loop's timer finds."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
 
     def watch(self, fleet: Fleet) -> None:
         """Watch the folders of the configuration, the databases and Litestream's local files."""
-        folders = {file.resolve().parent for file in fleet.files} | {file.absolute().parent for file in fleet.files}
-        for database in fleet.databases.values():
-            folders |= {Path(database.path).parent, Path(database.meta_path) / "ltx" / "0"}
-        self._watcher.watch(folders, fleet.folders)
+        few = len(fleet.databases) <= TREES_DATABASES_MAX
+        folders = dict.fromkeys(
+            parent for file in fleet.files for parent in (file.resolve().parent, file.absolute().parent)
+        )
+        folders |= dict.fromkeys(fleet.folders)
+        folders |= dict.fromkeys(Path(each.path).parent for each in fleet.databases.values())
+        if few and len(folders) + len(fleet.databases) <= FOLDERS_MAX:
+            folders |= dict.fromkeys(Path(each.meta_path) / "ltx" / "0" for each in fleet.databases.values())
+        self._watcher.watch(folders, fleet.trees if few else ())
 
     def rearm(self) -> None:
         """The loop has looked; events count again."""
         self._watcher.rearm()
+
+    @property
+    def fired(self) -> bool:
+        """Whether something has changed since then."""
+        return self._watcher.fired
 
 
 def _token(settings: Settings) -> str | None:
@@ -189,7 +202,8 @@ def assemble(options: Options) -> Iterator[Running]:
     manager = ServiceManager.adopted(os.environ, SystemClock())  # before any child gets our environment
     with tools(options, exclusive=True) as kit, contextlib.ExitStack() as stack:
         settings = kit.settings
-        keeper = FleetKeeper(load_fleet(options, kit.binary.generation), kit.clock)
+        load = load_fleet(options, kit.binary.generation)
+        keeper = FleetKeeper(load, kit.clock, rescan=load.rescan)
         desk, proofs, book = DrillDesk(new_id), ProofDesk(new_id), Deploys(settings.state_dir)
         running: list[Daemon] = []
         answers = Answers(

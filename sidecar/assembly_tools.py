@@ -6,8 +6,8 @@ import contextlib
 import difflib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
@@ -89,18 +89,37 @@ def strangers(settings: Settings, names: Collection[str]) -> Iterator[str]:
             )
 
 
-def load_fleet(options: Options, generation: litestream_yml.Generation) -> Callable[[], Fleet]:
-    """A function that reads both files anew; folders are only rescanned when neither file changed."""
-    previous: litestream_yml.LitestreamConfig | None = None
+@dataclass
+class FleetLoader:
+    """Reads both files anew when called; `rescan` only looks into the folders again that they name."""
 
-    def load() -> Fleet:
-        nonlocal previous
-        settings = read_settings(options)
+    options: Options
+    generation: litestream_yml.Generation
+    _read: tuple[Settings, litestream_yml.LitestreamConfig, Fleet] | None = field(default=None, init=False)
+
+    def __call__(self) -> Fleet:
+        """The fleet as both files say now. Raises SidecarError."""
+        settings = read_settings(self.options)
         config = litestream_yml.read(
-            options.litestream_config, os.environ, generation=generation, aliases=settings.aliases, previous=previous
+            self.options.litestream_config,
+            os.environ,
+            generation=self.generation,
+            aliases=settings.aliases,
+            previous=self._read[1] if self._read is not None else None,
         )
-        previous = config
-        return Fleet(
+        return self._taken(settings, config)
+
+    def rescan(self) -> Fleet:
+        """The fleet as the files were read last, with the databases that stand there now; the same object where none came or left."""
+        if self._read is None:
+            return self()
+        settings, config, fleet = self._read
+        fresh = litestream_yml.rescan(config)
+        return fleet if fresh is config else self._taken(settings, fresh)
+
+    def _taken(self, settings: Settings, config: litestream_yml.LitestreamConfig) -> Fleet:
+        options = self.options
+        fleet = Fleet(
             databases={each.path: each for each in config.databases},
             policies={each.path: settings.policy_for(each.name) for each in config.databases},
             command_timeout_s=settings.litestream.command_timeout.total_seconds(),
@@ -111,9 +130,15 @@ def load_fleet(options: Options, generation: litestream_yml.Generation) -> Calla
             folders=tuple(Path(each.path) for each in config.watch_dirs if each.watch),
             warnings=(*config.warnings, *strangers(settings, {each.name for each in config.databases})),
             secrets=config.secrets,
+            trees=tuple(Path(each.path) for each in config.watch_dirs if each.watch and each.recursive),
         )
+        self._read = (settings, config, fleet)
+        return fleet
 
-    return load
+
+def load_fleet(options: Options, generation: litestream_yml.Generation) -> FleetLoader:
+    """What reads the fleet, for this generation of Litestream."""
+    return FleetLoader(options, generation)
 
 
 @dataclass(frozen=True, slots=True)

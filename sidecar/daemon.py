@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
 from sidecar.core.case import Scratch
 from sidecar.core.errors import SidecarError, Stopped
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import Claim, Database
+from sidecar.core.model import Claim, Database, LookResult
+from sidecar.core.pace import Pace
+from sidecar.core.policy import Policy
 from sidecar.core.schedule import Busy, Subject, due
 from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.house import House
 from sidecar.look import Looked
+from sidecar.pulse import FEW, Pulse
 from sidecar.workshop import Workshop
 
 TICK_S, TICK_MIN_S = 1.0, 0.25  # half of the shortest look interval, within these
 COALESCE_S = 0.1  # a burst of events is one wake
-PULSE_S = 5.0  # local files are read this often even when no event comes
-PULSE_WOKEN_S = 1.0  # and at most this often when events do come
-PLAN_WOKEN_S = 0.5  # planning a thousand databases takes milliseconds; a busy app may wake us ten times a second
-FLUSH_S = 5.0
+# Intervals, and what they stretch to where thousands of databases make the work long (`core/pace.py`).
+CLAIMS_S = 5.0, 10.0
+PLAN_S = 0.5, 2.0  # a busy app may wake us ten times a second
+LOOKS_AHEAD = 60  # planned at once where planning takes long: what a seat that becomes free is filled with
+FLUSH_S = 5.0, 10.0
 ALIVE_S = 30.0  # a loop that has not turned for this long is stuck
 
 log = logging.getLogger("sidecar.daemon")
@@ -42,9 +49,12 @@ class Daemon:
         self.reload = threading.Event()
         self.scratch: Scratch | None = None
         self._turned_at = house.clock.monotonic()
-        self._pulsed_at = self._flushed_at = -1e9
-        self._asked_at = self._planned_at = -1e9
-        self._looks_for_work = True  # a seat became free, or somebody asked for a drill
+        self._pulse = Pulse(house.clock, house.live, house.ledger, house.watching)
+        self._asks, self._plans, self._flushes = Pace(*CLAIMS_S), Pace(*PLAN_S), Pace(*FLUSH_S)
+        self._seat_free = self._heavy_seat_free = True  # one became so, or some are from the start
+        self._ahead: list[str] = []  # paths to look at next
+        self._subjects: dict[str, Subject] = {}  # of the last plan
+        self._tick: tuple[Fleet, float] | None = None
         self._claims = house.claims(keeper.fleet)
         self._looks: dict[Future[Looked], Database] = {}
         self._workshop = Workshop(house, keeper, stop, self.wake)
@@ -81,35 +91,50 @@ class Daemon:
 
     def _tick_s(self) -> float:
         """Seconds that the loop may sleep, so that the shortest interval is still kept."""
-        shortest = min(
-            (each.look_interval.total_seconds() for each in self.keeper.fleet.policies.values()), default=TICK_S
-        )
-        return min(max(shortest / 2, TICK_MIN_S), TICK_S)
+        fleet = self.keeper.fleet
+        if self._tick is None or self._tick[0] is not fleet:
+            shortest = min((each.look_interval.total_seconds() for each in fleet.policies.values()), default=TICK_S)
+            self._tick = fleet, min(max(shortest / 2, TICK_MIN_S), TICK_S)
+        return self._tick[1]
 
     def turn(self) -> None:
         """One turn: collect, reload, pulse, ask, begin, flush."""
         woken = self.wake.is_set()
         self.wake.clear()
-        self._looks_for_work |= self._collect()
+        self._collect()
         self._take_over()
         fleet, mono = self.keeper.fleet, self.house.clock.monotonic()
-        if mono - self._pulsed_at >= (PULSE_WOKEN_S if woken else PULSE_S):
-            self._pulsed_at = mono
-            self._pulse(fleet)
-        if self._asking is None and mono - self._asked_at >= PULSE_S:
-            self._asked_at = mono
+        if self._pulse.turn(fleet, woken=woken):
+            self._survey()
+        if self._asking is None and self._asks.due(mono):
+            self._asks.begin(mono)
             self._asking = self._claims_pool.submit(self._claims.read, tuple(fleet.databases.values()))
             self._asking.add_done_callback(self._finished)
-        if self._looks_for_work or mono - self._planned_at >= PLAN_WOKEN_S:
-            self._planned_at, self._looks_for_work = mono, False
+        self._workshop.begin_proofs(fleet)
+        if self._plan_due(mono):
             self._begin(fleet)
-        if mono - self._flushed_at >= FLUSH_S:
-            self._flushed_at = mono
+        elif self._ahead:
+            self._look(fleet, self.house.ledger.snapshot())
+        if self._flushes.due(mono):
+            began = self.house.clock.monotonic()
+            self._flushes.begin(mono)
             self.house.ledger.flush()
+            self._took(self._flushes, began)
             self._say("evidence cannot be written", self.house.ledger.error)
         self.house.turned()
         self.house.telemetry.turned(self.house.clock.now())
         self._turned_at = self.house.clock.monotonic()
+
+    def _took(self, pace: Pace, began: float) -> None:
+        if len(self.keeper.fleet.databases) > FEW:  # a few take long on a busy machine only
+            pace.took(self.house.clock.monotonic() - began)
+
+    def _plan_due(self, mono: float) -> bool:
+        """A seat that became free is filled at once; where planning takes long, one for looks with what was planned ahead."""
+        if self._heavy_seat_free or (self._seat_free and not self._plans.stretched):
+            return True
+        waited = mono - self._plans.began_s >= PLAN_S[0]
+        return self._plans.due(mono) or (waited and bool(self.house.desk.queued()))
 
     def _say(self, what: str, error: str | None) -> None:
         """Log what stays wrong once, not every few seconds."""
@@ -137,7 +162,9 @@ class Daemon:
             if path in before.databases and before.databases[path].replica != database.replica:
                 self.house.ledger.record(path, Evidence.unseen)
         self._claims = self.house.claims(fleet)
-        self._asked_at = self._pulsed_at = -1e9
+        self._ahead.clear()
+        for each in (self._pulse, self._asks, self._plans, self._flushes):
+            each.hurry()
         self.house.desk.drop(frozenset(fleet.databases))
         self.house.ledger.forget(frozenset(fleet.databases))
         self.house.watching.watch(fleet)
@@ -147,14 +174,9 @@ class Daemon:
         for warning in fleet.warnings:
             log.warning("configuration: %s", warning)
 
-    def _pulse(self, fleet: Fleet) -> None:
-        """Read what the local files say of every database; microseconds each."""
+    def _survey(self) -> None:
+        """What else is looked at as often: the scratch, and what other processes wrote."""
         house = self.house
-        house.watching.rearm()  # before the reading: what changes during it wakes us again
-        for path, database in fleet.databases.items():
-            live = house.live.read(database)
-            replica = database.replica
-            house.ledger.record(path, lambda known, live=live, at=replica: known.of_replica(at).after_live(live))  # type: ignore[misc] # bound now
         try:
             self.scratch = Scratch(house.clock.now(), house.scratch.free_bytes())
             self._say("scratch cannot be used", None)
@@ -169,39 +191,68 @@ class Daemon:
             self._say("decisions of deploy commands cannot be read", error.message)
 
     def _begin(self, fleet: Fleet) -> None:
-        self._workshop.begin_proofs(fleet)
+        began = self.house.clock.monotonic()
+        self._plans.begin(began)
+        self._seat_free = self._heavy_seat_free = False
         evidence, now = self.house.ledger.snapshot(), self.house.clock.now()
-        subjects = {
-            path: Subject(evidence.get(path, Evidence(first_seen_at=now)), policy)
-            for path, policy in fleet.policies.items()
+        subjects = self._subjects = {
+            path: self._subject(path, evidence.get(path), policy, now) for path, policy in fleet.policies.items()
         }
         busy = Busy(
             frozenset(each.path for each in self._looks.values()),
             self._workshop.busy,
         )
-        work = due(subjects, now, seats=self.house.seats, busy=busy, requested=self.house.desk.queued())
+        seats = self.house.seats
+        if self._plans.stretched:
+            seats = replace(seats, looks=seats.looks + LOOKS_AHEAD)
+        work = due(subjects, now, seats=seats, busy=busy, requested=self.house.desk.queued())
+        self._took(self._plans, began)
         self.house.telemetry.due(work.drills_due)
-        for path in work.looks:
+        self._ahead = list(work.looks)
+        self._look(fleet, evidence)
+        for heavy in work.heavy:
+            self._workshop.begin(fleet, heavy, subjects[heavy.path])
+
+    def _subject(self, path: str, known: Evidence | None, policy: Policy, now: datetime) -> Subject:
+        """The one of the last plan where nothing was learnt since: a thousand new objects every second keep the garbage collector busy."""
+        before = self._subjects.get(path)
+        if before is not None and before.evidence is known and before.policy is policy:
+            return before
+        return Subject(known if known is not None else Evidence(first_seen_at=now), policy)
+
+    def _look(self, fleet: Fleet, evidence: Mapping[str, Evidence]) -> None:
+        """Begin the looks that were planned, as far as seats are free; silent stores take half of them at most, as in the plan."""
+        seats = self.house.seats.looks
+        silent = sum(_is_silent(evidence.get(each.path)) for each in self._looks.values())
+        for path in tuple(self._ahead):
+            if len(self._looks) >= seats:
+                break
             known, policy = evidence.get(path), fleet.policies[path]
+            if _is_silent(known):
+                if silent >= max(seats // 2, 1):
+                    continue
+                silent += 1
+            self._ahead.remove(path)
             look = self._look_pool.submit(
                 self.house.looker.look, fleet.databases[path], known, policy, fleet.command_timeout_s, self.stop
             )
             self._looks[look] = fleet.databases[path]
             look.add_done_callback(self._finished)
-        for heavy in work.heavy:
-            self._workshop.begin(fleet, heavy, subjects[heavy.path])
 
-    def _collect(self) -> bool:
-        """Record what workers brought back; whether anything was."""
+    def _collect(self) -> None:
+        """Record what workers brought back."""
         running = len(self._looks)
         if self._asking is not None and self._asking.done():
+            began, fleet = self.house.clock.monotonic(), self.keeper.fleet
             for path, claim in (self._result(self._asking) or {}).items():
-                if path in self.keeper.fleet.databases:
+                if path in fleet.databases:
                     self.house.ledger.record(path, lambda evidence, claim=claim: evidence.after_claim(claim))  # type: ignore[misc] # bound now
+            self._took(self._asks, began)
             self._asking = None
         for look in [each for each in self._looks if each.done()]:
             self._looked(self._looks.pop(look), self._result(look))
-        return self._workshop.collect() or len(self._looks) < running
+        self._heavy_seat_free |= self._workshop.collect()
+        self._seat_free |= len(self._looks) < running
 
     @staticmethod
     def _result(future: Future[T]) -> T | None:
@@ -230,3 +281,7 @@ class Daemon:
             level = logging.INFO if result == "ok" else logging.WARNING
             why = f": {looked.sighting.message}" if looked.sighting.message else ""
             log.log(level, "%s: replica %s%s", database.name, result, why)
+
+
+def _is_silent(known: Evidence | None) -> bool:
+    return known is not None and known.sighting is not None and known.sighting.result is LookResult.TIMEOUT

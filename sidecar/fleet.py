@@ -18,6 +18,9 @@ from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock
 
 RESCAN_EVERY = timedelta(seconds=5)  # Litestream itself picks a new file of a watched `dir` up within about 6 s
+REREAD_EVERY = timedelta(minutes=1)  # with a rescan, though the files seem to be as they were
+# A file written this recently may be written again without any of its stamps changing (FAT and some network file systems: 2 s).
+SETTLED = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Fleet:
     folders: tuple[Path, ...]  # watched `dir`s
     warnings: tuple[str, ...] = ()  # what is probably not meant
     secrets: tuple[str, ...] = field(default=(), repr=False)  # literal values to mask in what is logged
+    trees: tuple[Path, ...] = ()  # those of `folders` that are looked into with all that is below
 
     def named(self, name: str) -> Database | None:
         """The database of that name."""
@@ -46,13 +50,20 @@ class Fleet:
 
 
 class FleetKeeper:
-    """Holds the fleet in force and takes a changed one over. Thread-safe: readers see one whole fleet."""
+    """Holds the fleet in force and takes a changed one over. Thread-safe: readers see one whole fleet.
 
-    def __init__(self, load: Callable[[], Fleet], clock: Clock) -> None:
-        self._load, self._clock, self._lock = load, clock, Lock()
+    Args:
+        load: reads both files, and looks into the folders that they name.
+        clock: tells how often.
+        rescan: looks into the folders only, while the files are as `load` read them; None: there is nothing cheaper than `load`.
+    """
+
+    def __init__(self, load: Callable[[], Fleet], clock: Clock, *, rescan: Callable[[], Fleet] | None = None) -> None:
+        self._load, self._rescan, self._clock, self._lock = load, rescan or load, clock, Lock()
         self._fleet = load()  # at start a broken file is refused, not survived
         self._signature = _signature(self._fleet.files)
-        self._scanned_at = clock.monotonic()
+        self._scanned_at = self._read_at = clock.monotonic()
+        self._settled = self._settles()
         self.reload_successful = True
         self.reloaded_at: datetime = clock.now()
         self.error: SidecarError | None = None
@@ -71,13 +82,17 @@ class FleetKeeper:
         if not edited and not rescan:
             return False
         self._signature, self._scanned_at = signature, self._clock.monotonic()
+        overdue = self._scanned_at - self._read_at >= REREAD_EVERY.total_seconds()
+        whole = edited or overdue or not self._settled or self.error is not None
+        if whole:
+            self._read_at, self._settled = self._scanned_at, self._settles()
         try:
-            fresh = self._load()
+            fresh = self._load() if whole else self._rescan()
         except SidecarError as error:
             news = self.reload_successful or (edited and str(error) != str(self.error))
             self.reload_successful, self.error = False, error
             return news
-        news = edited or not self.reload_successful or fresh != self._fleet
+        news = edited or not self.reload_successful or (fresh is not self._fleet and fresh != self._fleet)
         if edited:
             self.reloaded_at = self._clock.now()
         self.reload_successful, self.error = True, None
@@ -85,14 +100,19 @@ class FleetKeeper:
             self._fleet = fresh
         return news
 
+    def _settles(self) -> bool:
+        """Whether another edit of the files would show in their signature."""
+        newest = max((sign[-1] for sign in self._signature), default=0)
+        return self._clock.now().timestamp() - newest / 1e9 > SETTLED.total_seconds()
 
-def _signature(files: tuple[Path, ...]) -> tuple[object, ...]:
+
+def _signature(files: tuple[Path, ...]) -> tuple[tuple[int, ...], ...]:
     """Changes whenever a file is edited, swapped, or its ConfigMap link is turned."""
-    signs: list[object] = []
+    signs: list[tuple[int, ...]] = []
     for file in files:
         try:
             stat = os.stat(file)  # noqa: PTH116 - follows links, one call a second
             signs.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
         except OSError as error:
-            signs.append(error.errno)
+            signs.append((error.errno or 0,))
     return tuple(signs)

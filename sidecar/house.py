@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from sidecar.core.evidence import Evidence
+from sidecar.core.model import Database
 from sidecar.core.ports import Claims, Clock, LiveReader, ScratchSpace
 from sidecar.core.schedule import Seats
 from sidecar.deploy.proof_desk import ProofDesk
@@ -38,6 +39,15 @@ class Watching(Protocol):
     def watch(self, fleet: Fleet) -> None: ...  # noqa: D102 - see the assembly
     def rearm(self) -> None: ...  # noqa: D102 - see the adapter
 
+    @property
+    def fired(self) -> bool: ...  # noqa: D102 - see the adapter
+
+
+class LiveFiles(LiveReader, Protocol):
+    """What the loop wants of the local files."""
+
+    def changed(self, database: Database) -> bool: ...  # noqa: D102 - see the adapter
+
 
 class Book(Protocol):
     """What the loop wants of the book of decisions."""
@@ -66,7 +76,7 @@ class House:
 
     clock: Clock
     ledger: Ledger
-    live: LiveReader
+    live: LiveFiles
     claims: Callable[[Fleet], Claims]
     looker: Looker
     driller: Driller

@@ -111,8 +111,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sidecar", "sidecar.core*"),
     ("sidecar.adapters*", "sidecar.settings*", "sidecar.options", "sidecar.logs"),
     (
-        "sidecar.look", "sidecar.drill", "sidecar.drill_outcomes", "sidecar.parity", "sidecar.parity_reading", "sidecar.production", "sidecar.fleet", "sidecar.desk", "sidecar.answers",
-        "sidecar.news", "sidecar.drill_log", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.house",
+        "sidecar.look", "sidecar.drill", "sidecar.drill_outcomes", "sidecar.parity", "sidecar.parity_reading", "sidecar.pieces", "sidecar.piecewise", "sidecar.production", "sidecar.fleet", "sidecar.pulse", "sidecar.desk", "sidecar.answers",
+        "sidecar.news", "sidecar.drill_log", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.metric_text", "sidecar.house",
         "sidecar.deploy*", "sidecar.trace",
     ),
     ("sidecar.daemon", "sidecar.workshop", "sidecar.web*", "sidecar.page*", "sidecar.openapi*", "sidecar.metrics"),

@@ -11,6 +11,7 @@ import pwd
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -62,6 +63,7 @@ class LitestreamConfig:
     l0_retention: timedelta
     secrets: tuple[str, ...] = field(repr=False)  # literal values to mask in whatever Litestream says
     source: Source = field(repr=False, compare=False)  # what `rescan` needs
+    looks: tuple[object, ...] | None = field(default=None, repr=False, compare=False)  # what was found in the folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +130,18 @@ def rescan(config: LitestreamConfig) -> LitestreamConfig:
     """
     if not config.watch_dirs:
         return config
-    fresh = _looked(config, config.databases)
-    return config if (fresh.databases, fresh.warnings) == (config.databases, config.warnings) else fresh
+    return _looked(config, config.databases)
 
 
 def _looked(config: LitestreamConfig, known: tuple[Database, ...]) -> LitestreamConfig:
+    scan, entries = _Scan({each.path for each in known}), config.source.meaning.entries
+    paths = [[each.path] if each.path else scan.paths(each) for each in entries]
+    if (looks := (paths, tuple(scan.warnings))) == config.looks:
+        return config
     reuse = {each.path: each for each in config.databases}
-    scan = _Scan({each.path for each in known})
     found: dict[str, tuple[Entry, Database]] = {}
-    for each in config.source.meaning.entries:
-        for path in [each.path] if each.path else scan.paths(each):
+    for each, its_paths in zip(entries, paths, strict=True):
+        for path in its_paths:
             if path in found:
                 scan.warnings.append(f"{path} is listed twice ({found[path][0].place}, {each.place}); the first counts")
             else:
@@ -151,7 +155,7 @@ def _looked(config: LitestreamConfig, known: tuple[Database, ...]) -> Litestream
     return replace(
         config,
         databases=tuple(replace(each, name=given[path]) for path, (_, each) in found.items()),
-        snapshots={path: each.snapshots for path, (each, _) in found.items()},
+        snapshots={path: each.snapshots for path, (each, _) in found.items()}, looks=looks,
         warnings=(
             *config.source.warnings, *scan.warnings, *strangers, *crowded(each for _, each in found.values()),
             *filter(None, (mistaken(path, config.generation) for path in found)),
@@ -230,11 +234,9 @@ class _Scan:
         if self._ids is None:
             self._ids = set()
             for path in self._known:
-                try:
+                with suppress(OSError):
                     facts = os.stat(path)  # noqa: PTH116 - same
-                except OSError:
-                    continue
-                self._ids.add((facts.st_dev, facts.st_ino))
+                    self._ids.add((facts.st_dev, facts.st_ino))
         return self._ids
 
 

@@ -33,6 +33,9 @@ DATABASES_MAX = 10_000  # what is remembered of databases that left the fleet is
 SETTLED = timedelta(seconds=3)
 MTIME_MIN, MTIME_MAX = 0, 32_503_680_000 * 10**9  # 1970 and 3000: what `touch` can say beyond is no time of a commit's
 
+_DIGITS = "0123456789abcdef"
+_MULTIPLES = {step: "".join(each for each in _DIGITS if int(each, 16) % step == 0) for step in (2, 4, 8, 16)}
+
 _Stamp = tuple[int, int, int, int]  # device, inode, mtime (ns), size: equal as long as a file is the same and unchanged
 
 
@@ -46,71 +49,121 @@ class _Local:
     stamps: tuple[_Stamp, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a reading found. A part is used again where its file's stamp, or its bytes, are the same."""
+
+    main: _Stamp | None
+    log: _Stamp | None
+    index_file: Path
+    index_bytes: bytes
+    state: LiveState
+    local: _Local | None
+
+
 class LiveFiles:
     """Satisfies `ports.LiveReader`. Safe to share between threads: what it remembers is replaced, never changed."""
 
     def __init__(self, read: Read, clock: Clock) -> None:
         self._read, self._clock = read, clock
-        self._known: dict[str, _Local] = {}
+        self._known: dict[str, _Known] = {}
 
     def read(self, database: Database) -> LiveState:
         """One reading, dated by the clock at its start. Never raises: `error` names each file that could not be read."""
-        read_at = self._clock.now()
+        read_at, known = self._clock.now(), self._known.get(database.path)
         errors: list[str] = []
         main = _stat(database.path, errors)
         log = _stat(f"{database.path}-wal", errors)
-        index = self._index(database.path, errors) if main is not None else None
-        captures = self._captures(database, read_at, errors)
-        mtimes = [each.st_mtime_ns for each in (main, log) if each is not None]
-        return LiveState(
+        index_file = known.index_file if known is not None else Path(f"{database.path}-shm")
+        data, index = self._index(index_file, known, errors) if main is not None else (b"", None)
+        local = _local(database, known.local if known is not None else None, read_at, errors)
+        file_id, modified_at = _dated(main, log, known)
+        state = LiveState(
             read_at=read_at,
-            file_id=FileId(main.st_dev, main.st_ino) if main is not None else None,
-            size_bytes=main.st_size if main is not None else 0,
-            wal_bytes=log.st_size if log is not None else 0,
-            modified_at=_instant(max(mtimes)) if main is not None else None,
+            file_id=file_id,
+            size_bytes=main[3] if main is not None else 0,
+            wal_bytes=log[3] if log is not None else 0,
+            modified_at=modified_at,
             wal_index=index,
-            captures=captures,
+            captures=local.captures if local is not None else (),
             error="; ".join(errors) or None,
         )
+        if known is None and len(self._known) >= DATABASES_MAX:
+            self._known.clear()
+        self._known[database.path] = _Known(main, log, index_file, data, state, local)
+        return state
 
-    def _index(self, path: str, errors: list[str]) -> WalIndex | None:
-        name = Path(f"{path}-shm")
+    def changed(self, database: Database) -> bool:
+        """Whether a reading may find something else than the last one: three stats. What they cannot tell is said to have changed.
+
+        They do not tell of a WAL index that was built anew over the same WAL; that is found whenever all is read.
+        """
+        known = self._known.get(database.path)
+        if known is None or known.state.error is not None or known.local is None or not known.local.settled:
+            return True
+        at = known.state.modified_at
+        if at is None or known.state.read_at - at <= SETTLED:
+            return True
+        try:
+            return (
+                _stamp(os.stat(database.path)) != known.main  # noqa: PTH116 - as below
+                or _stat(f"{database.path}-wal", []) != known.log
+                or _stamp(os.stat(_level0_of(database))) != known.local.folder  # noqa: PTH116 - as below
+            )
+        except OSError:
+            return True
+
+    def _index(self, name: Path, known: _Known | None, errors: list[str]) -> tuple[bytes, WalIndex | None]:
         try:
             for _ in range(INDEX_TRIES):
                 data = self._read(name, wal.INDEX_BYTES, 0)
+                if known is not None and known.state.wal_index is not None and data == known.index_bytes:
+                    return data, known.state.wal_index
                 index = wal.parse_index(data)
                 if index is not None or not any(data):
-                    return index  # empty or all zeros: nobody has read or written through it yet
+                    return data, index  # empty or all zeros: nobody has read or written through it yet
         except FileNotFoundError:
-            return None
+            return b"", None
         except (OSError, SidecarError) as error:
             errors.append(_sentence(name, error))
-            return None
+            return b"", None
         errors.append(f"{name}: holds no complete WAL index")
+        return b"", None
+
+
+def _dated(main: _Stamp | None, log: _Stamp | None, known: _Known | None) -> tuple[FileId | None, datetime | None]:
+    """Which file it is, and the later mtime of it and its WAL."""
+    if main is None:
+        return None, None
+    if known is not None and known.main == main and known.log == log:
+        return known.state.file_id, known.state.modified_at
+    return FileId(main[0], main[1]), _instant(max(main[2], log[2]) if log is not None else main[2])
+
+
+def _level0_of(database: Database) -> str:
+    return f"{database.meta_path}/ltx/0"
+
+
+def _local(database: Database, known: _Local | None, read_at: datetime, errors: list[str]) -> _Local | None:
+    """What stands in Litestream's folder; None where there is nothing of its."""
+    try:
+        return _level0(_level0_of(database), known, read_at)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass  # not 0.5's
+    except OSError as error:
+        errors.append(_sentence(Path(error.filename or database.meta_path), error))
+        return None
+    try:
+        return _shadow(Path(database.meta_path), known)
+    except (FileNotFoundError, ValueError):
+        # Litestream has not begun, or is just beginning anew, or what stands there is none of its files.
+        return None
+    except OSError as error:
+        errors.append(_sentence(Path(error.filename or database.meta_path), error))
         return None
 
-    def _captures(self, database: Database, read_at: datetime, errors: list[str]) -> tuple[Capture, ...]:
-        meta = Path(database.meta_path)
-        known = self._known.get(database.path)
-        try:
-            level0 = meta / "ltx" / "0"
-            found = _level0(level0, known, read_at) if level0.exists() else _shadow(meta, known)
-        except (FileNotFoundError, ValueError):
-            # Litestream has not begun, or is just beginning anew, or what stands there is none of its files.
-            found = None
-        except OSError as error:
-            errors.append(_sentence(Path(error.filename or meta), error))
-            found = None
-        if found is None:
-            self._known.pop(database.path, None)
-            return ()
-        if len(self._known) >= DATABASES_MAX:
-            self._known.clear()
-        self._known[database.path] = found
-        return found.captures
 
-
-def _level0(folder: Path, known: _Local | None, now: datetime) -> _Local:
+def _level0(folder: str, known: _Local | None, now: datetime) -> _Local:
     """Litestream 0.5: headers of level-0 files, newest first. Raises OSError."""
     mark = _stamp(os.stat(folder))  # noqa: PTH116 - Path.stat costs twice as much, a thousand times a pulse
     if known is not None and known.settled and known.folder == mark:
@@ -132,7 +185,7 @@ def _capture(path: str) -> Capture:
         return ltx.parse_header(file.read(ltx.HEADER_BYTES)).capture
 
 
-def _sample(folder: Path) -> Iterable[str]:
+def _sample(folder: str) -> Iterable[str]:
     """The newest files, ever fewer of the older ones, and the oldest; newest first.
 
     However far behind a replica is, a file stands near its position, and the same files are chosen again next time.
@@ -140,6 +193,8 @@ def _sample(folder: Path) -> Iterable[str]:
     names = sorted((each for each in os.listdir(folder) if each.endswith(".ltx")), reverse=True)  # noqa: PTH208 - as above
     for age, name in enumerate(names):
         step = 1 if age < DENSE else 1 << ((age * 2 // DENSE).bit_length() - 1)
+        if step > 1 and age < len(names) - 1 and name[32:33] not in _MULTIPLES.get(step, "0"):
+            continue  # by its last digit alone, since most of hundreds are passed over
         txids = ltx.parse_name(name)
         if txids is not None and (txids[1] % step == 0 or age == len(names) - 1):
             yield f"{folder}/{name}"
@@ -198,9 +253,9 @@ def _last_commit(descriptor: int, size: int, page_size: int) -> int:
     return wal.WAL_HEADER_BYTES + first * frame
 
 
-def _stat(path: str, errors: list[str]) -> os.stat_result | None:
+def _stat(path: str, errors: list[str]) -> _Stamp | None:
     try:
-        return os.stat(path)  # noqa: PTH116 - as above
+        return _stamp(os.stat(path))  # noqa: PTH116 - as above
     except FileNotFoundError:
         return None
     except OSError as error:

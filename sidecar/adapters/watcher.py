@@ -73,6 +73,11 @@ class Watcher:
         self.error: str | None = None
         """Why there are no events at all; None when there are."""
 
+    @property
+    def fired(self) -> bool:
+        """Whether something has changed in a folder since it was armed."""
+        return any(each.fired for each in self._armed.values())
+
     def start(self) -> None:
         """Begin to watch. Never raises: without events the timer has to do."""
         if self._observer is not None:

@@ -226,3 +226,14 @@ def test_a_stopped_watcher_leaves_nothing_and_can_start_again(tmp_path: Path) ->
         woken.watcher.stop()
         woken.watcher.stop()
         assert threading.active_count() == threads
+
+
+def test_that_a_folder_has_fired_is_remembered_until_it_is_armed_again(woken: Woken, tmp_path: Path) -> None:
+    woken.watcher.watch([tmp_path])
+    woken.quiet()
+    assert not woken.watcher.fired
+    (tmp_path / "a").write_text("x")
+    woken.wakes()
+    assert woken.watcher.fired
+    woken.watcher.rearm()
+    assert not woken.watcher.fired

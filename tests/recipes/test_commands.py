@@ -132,6 +132,10 @@ def test_the_scripts_that_print_figures_run(shop: Place) -> None:
         ("rest", "REST_S=0.5 LOAD_S=0.2 STARTS=1"),
         ("app", "SIZE_MB=10 ROUNDS=1 PHASE_S=3"),
         ("http", "LOAD_S=1 CROWD_S=1 RATE=50 HALVES=20 SLOW=2"),
+        ("pieces", "SIZE_MB=10 ROUNDS=1"),
+        ("fleet", "COUNTS=2 REST_S=2 SETTLE_S=60 QUIET_S=1 ASKED_S=1 VICTIM_LAG_S=5"),
+        ("answers", "COUNTS=3 ROUNDS=1"),
+        ("month", "DATABASES=50 DAYS=2"),
     ):
         assert f"`python -m tests.bench.{name}`" in text
         ran = shop.run("sh", "-c", f"{small} exec {need('python')} -m tests.bench.{name}", cwd=README.parent)

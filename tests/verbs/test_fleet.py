@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from sidecar.core.errors import ConfigError, Mistake
 from sidecar.core.policy import Policy
-from sidecar.fleet import RESCAN_EVERY, Fleet, FleetKeeper
+from sidecar.fleet import REREAD_EVERY, RESCAN_EVERY, Fleet, FleetKeeper
 from tests.core.evidences import NOW, database
 from tests.fakes import FakeClock
 
@@ -179,3 +180,68 @@ def test_readers_see_one_whole_fleet(folder: Folder, keeper: FleetKeeper) -> Non
     keeper.poll()
     assert sorted(held.databases) == sorted(held.policies) == ["/data/app.db"]
     assert sorted(keeper.fleet.databases) == sorted(keeper.fleet.policies) == ["/data/shop.db"]
+
+
+@dataclass
+class Watched:
+    """A keeper of a fleet with a watched folder, whose file was written an hour ago; counts what is read for it."""
+
+    folder: Folder
+    clock: FakeClock
+    rescans: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder.dir.mkdir()
+        self.edited(timedelta(hours=-1))
+        self.keeper = FleetKeeper(self.folder.load, self.clock, rescan=self.rescan)
+        self.folder.loads = 0
+
+    def rescan(self) -> Fleet:
+        self.rescans += 1
+        return self.keeper.fleet
+
+    def edited(self, later: timedelta) -> None:
+        at = (self.clock.now() + later).timestamp()
+        os.utime(self.folder.file, (at, at))
+
+    def read(self, after: timedelta = RESCAN_EVERY, *, force: bool = False) -> tuple[int, int]:
+        """What a poll after some time reads: files, folders alone."""
+        self.folder.loads = self.rescans = 0
+        self.clock.go(after)
+        self.keeper.poll(force=force)
+        return self.folder.loads, self.rescans
+
+
+@pytest.fixture
+def watched(folder: Folder, clock: FakeClock) -> Watched:
+    return Watched(folder, clock)
+
+
+def test_while_the_files_stay_as_they_are_only_the_folders_are_looked_into(watched: Watched) -> None:
+    assert [watched.read() for _ in range(5)] == [(0, 1)] * 5
+    assert watched.read(REREAD_EVERY) == (1, 0), "once a minute all is read"
+    assert watched.read() == (0, 1)
+    assert watched.read(force=True) == (1, 0)
+
+
+def test_a_file_that_was_just_written_is_read_until_another_edit_would_show(watched: Watched) -> None:
+    watched.edited(timedelta(0))
+    assert watched.read(timedelta(seconds=1)) == (1, 0)
+    before = watched.folder.file.stat()
+    watched.folder.file.write_text("abc")  # as long as "app", in the same tick
+    os.utime(watched.folder.file, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    assert watched.read() == (1, 0)
+    assert names(watched.keeper) == ["abc"]
+    assert watched.read() == (0, 1)
+
+
+def test_a_broken_file_is_read_again_with_each_rescan(watched: Watched) -> None:
+    watched.folder.write("broken")
+    watched.edited(timedelta(hours=-1))
+    assert watched.read() == (1, 0)
+    assert watched.read() == (1, 0)
+    watched.folder.write("app")
+    watched.edited(timedelta(hours=-1))
+    assert watched.read() == (1, 0)
+    assert watched.keeper.reload_successful
+    assert watched.read() == (0, 1)
