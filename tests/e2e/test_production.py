@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,15 +41,19 @@ def test_two_writers_on_one_path_are_told_from_a_replica_that_is_ahead_once(runn
     second = Litestream(yml).start()
     try:
 
-        def found() -> bool:
-            at = int(time.monotonic())
-            if at % 7 < 4:  # now one writes alone, now the other, now both: in step they may never overtake each other
-                other.write()
-            if at % 5 < 3:
-                running.app.write()
-            return "another Litestream writes to the same path" in running.sidecar.check("lag")["message"]
+        def told(writer: App) -> str:
+            """Of the lag, while one of them writes and the other rests; in step they would never overtake each other."""
+            writer.write()
+            lag = running.sidecar.check("lag")
+            return f"{lag['reason']}: {lag['message']}"
 
-        until(found, within=120, every=0.4, say="another writer is seen")
+        named = "another Litestream writes to the same path"
+        until(lambda: "replica_ahead" in told(other), within=40, every=0.4, say="the other overtakes ours")
+        until(
+            lambda: "replica_ahead" not in (said := told(running.app)) or named in said,  # once named it stays so
+            within=40, every=0.4, say="ours overtakes the other",
+        )  # fmt: skip
+        until(lambda: named in told(other), within=40, every=0.4, say="another writer is seen")
         said = running.sidecar.check("lag")
         assert (said["status"], said["reason"], said["retryable"]) == ("fail", "replica_ahead", False)
         assert "a path of its own" in said["hint"]
