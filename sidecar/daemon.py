@@ -17,10 +17,10 @@ from typing import TypeVar
 from sidecar.core.case import Scratch
 from sidecar.core.errors import SidecarError, Stopped
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import Claim, Database, LookResult
+from sidecar.core.model import Claim, Database
 from sidecar.core.pace import Pace
 from sidecar.core.policy import Policy
-from sidecar.core.schedule import Busy, Subject, due
+from sidecar.core.schedule import Busy, Subject, due, seated
 from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.house import House
 from sidecar.look import Looked
@@ -221,17 +221,10 @@ class Daemon:
         return Subject(known if known is not None else Evidence(first_seen_at=now), policy)
 
     def _look(self, fleet: Fleet, evidence: Mapping[str, Evidence]) -> None:
-        """Begin the looks that were planned, as far as seats are free; silent stores take half of them at most, as in the plan."""
-        seats = self.house.seats.looks
-        silent = sum(_is_silent(evidence.get(each.path)) for each in self._looks.values())
-        for path in tuple(self._ahead):
-            if len(self._looks) >= seats:
-                break
+        """Begin the looks that were planned, as far as seats are free."""
+        busy = frozenset(each.path for each in self._looks.values())
+        for path in seated(self._ahead, evidence, self.house.seats.looks, busy):
             known, policy = evidence.get(path), fleet.policies[path]
-            if _is_silent(known):
-                if silent >= max(seats // 2, 1):
-                    continue
-                silent += 1
             self._ahead.remove(path)
             look = self._look_pool.submit(
                 self.house.looker.look, fleet.databases[path], known, policy, fleet.command_timeout_s, self.stop
@@ -281,7 +274,3 @@ class Daemon:
             level = logging.INFO if result == "ok" else logging.WARNING
             why = f": {looked.sighting.message}" if looked.sighting.message else ""
             log.log(level, "%s: replica %s%s", database.name, result, why)
-
-
-def _is_silent(known: Evidence | None) -> bool:
-    return known is not None and known.sighting is not None and known.sighting.result is LookResult.TIMEOUT

@@ -13,14 +13,13 @@ from pathlib import Path
 from threading import Lock
 
 from sidecar.core.errors import SidecarError
+from sidecar.core.instants import SETTLED
 from sidecar.core.model import Database
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock
 
 RESCAN_EVERY = timedelta(seconds=5)  # Litestream itself picks a new file of a watched `dir` up within about 6 s
 REREAD_EVERY = timedelta(minutes=1)  # with a rescan, though the files seem to be as they were
-# A file written this recently may be written again without any of its stamps changing (FAT and some network file systems: 2 s).
-SETTLED = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,12 @@ thousand databases. What is written here is what it would print, to the byte; a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+
+from prometheus_client.utils import floatToGoString
 
 from sidecar.core.verdict import Verdict
 from sidecar.metric_facts import Fact
-
-PLAIN_BELOW = 1e6  # from here on Go writes exponents, where Python does not
-
 
 Named = Sequence[tuple[Verdict, str]]
 
@@ -33,21 +31,9 @@ def escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def figure(value: float) -> str:
-    """A sample's value."""
-    number = float(value)
-    text = repr(number)
-    if -math.inf < number < PLAIN_BELOW:
-        return text
-    if math.isnan(number):
-        return "NaN"
-    if math.isinf(number):
-        return "+Inf" if number > 0 else "-Inf"
-    dot = text.find(".")
-    if dot <= len("999999"):
-        return text
-    mantissa = f"{text[0]}.{text[1:dot]}{text[dot + 1 :]}".rstrip("0.")
-    return f"{mantissa}e+{dot - 1:02d}"
+def _figure(value: float) -> str:
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call] # prometheus_client's
+    return text
 
 
 def _head(name: str, kind: str, help_text: str, *, openmetrics: bool) -> str:
@@ -86,7 +72,7 @@ def facts_text(name: str, fact: Fact, named: Named, *, openmetrics: bool) -> str
             for values, value in fact.read(verdict):
                 if value is not None:
                     before, after = labels.around(values)
-                    lines.append(f"{before}{db}{after}{figure(value)}\n")
+                    lines.append(f"{before}{db}{after}{_figure(value)}\n")
             continue
         key = fact.key(verdict)
         pieces = said.get(key)
@@ -103,7 +89,7 @@ def _pieces(labels: _Labels, fact: Fact, verdict: Verdict) -> list[str]:
         if value is not None:
             before, after = labels.around(values)
             pieces[-1] += before
-            pieces.append(f"{after}{figure(value)}\n")
+            pieces.append(f"{after}{_figure(value)}\n")
     return pieces
 
 
@@ -114,7 +100,7 @@ def counter_text(
     total = f"{name}_total"
     order = sorted(range(len(labels)), key=labels.__getitem__)
     return _head(name if openmetrics else total, "counter", help_text, openmetrics=openmetrics) + "".join(
-        f"{total}{{{_pairs(labels, key, order)}}} {figure(count)}\n" for key, count in sorted(counted.items())
+        f"{total}{{{_pairs(labels, key, order)}}} {_figure(count)}\n" for key, count in sorted(counted.items())
     )
 
 

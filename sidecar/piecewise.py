@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sidecar.core.errors import Overdue, SidecarError, Unreadable
 from sidecar.core.model import Database, WalIndex
-from sidecar.core.ports_pages import LivePages, LocalChanges, PageFile, PageReader, Snapshot, WholeCopy
+from sidecar.core.ports import Production
+from sidecar.core.ports_pages import LivePages, LocalChanges, PageFile, PageReader, Snapshot
 from sidecar.core.wals import listed, wals_between
 from sidecar.pieces import PIECES_AGAIN_MAX, Around, BegunAnew, NotInPieces, Pace, Pieces, Replaced
 
@@ -50,7 +51,7 @@ class Copier:
     pages: LivePages
     changes: Callable[[Database], LocalChanges]
     page_file: Callable[[Path, int], AbstractContextManager[PageFile]]
-    whole: WholeCopy
+    whole: Production
     # Whoever waits for a checkpoint looks again within 100 ms (main.c, `sqliteDefaultBusyCallback`). An app that writes as fast as it can is met
     # within seconds, or not at all.
     pace: Pace = field(default_factory=lambda: Pace(rest_s=0.1, settle_s=30.0))

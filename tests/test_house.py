@@ -49,7 +49,7 @@ TECHNOLOGY: dict[str, tuple[str, ...]] = {
     "click": ("sidecar.cli*",),
     "h11": ("sidecar.adapters.http_server",),
     "httpx": CLIENTS,
-    "prometheus_client": ("sidecar.metrics", "sidecar.adapters.litestream_metrics"),
+    "prometheus_client": ("sidecar.metrics", "sidecar.metric_text", "sidecar.adapters.litestream_metrics"),
     "rich": ("sidecar.commands.*",),
     "sqlite3": (),
     "subprocess": ("sidecar.adapters.process",),

@@ -198,6 +198,7 @@ class FakeProduction:
         timeout_s: float,  # noqa: ARG002 - the port's
         stop: Event,  # noqa: ARG002 - the port's
         progress: Progress,  # noqa: ARG002 - the port's
+        hold_s: float | None = None,  # noqa: ARG002 - the port's
     ) -> int:
         happen(self.copies)
         return target.write_bytes(b"x" * 40960)

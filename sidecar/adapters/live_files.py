@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sidecar.adapters.local_folder import current_generation, regular
 from sidecar.core import ltx, wal
 from sidecar.core.errors import SidecarError
+from sidecar.core.instants import SETTLED
 from sidecar.core.model import Capture, Database, FileId, LiveState, Position, WalIndex
 from sidecar.core.ports import Clock
 
@@ -28,9 +29,6 @@ INDEX_TRIES = 5  # a writer replaces the index's header within microseconds
 FRAMES_MAX = 65_536  # of one transaction in 0.3's shadow WAL: 256 MB of pages, a tenth of a second of reading, once
 DENSE = 16  # of the newest captures every one is kept, of older ones every second, fourth, eighth, …
 DATABASES_MAX = 10_000  # what is remembered of databases that left the fleet is bounded too
-# A folder written this recently may be written again without its mtime changing: the kernel's clock for files ticks every 4 ms,
-# that of FAT and some network file systems every 2 s.
-SETTLED = timedelta(seconds=3)
 MTIME_MIN, MTIME_MAX = 0, 32_503_680_000 * 10**9  # 1970 and 3000: what `touch` can say beyond is no time of a commit's
 
 _DIGITS = "0123456789abcdef"

@@ -227,14 +227,9 @@ class Evidence:
         unchecked = 0 if check.sound is not None else self.unchecked_in_a_row + 1
         return replace(self, database_check=check, database_found=found, unchecked_in_a_row=unchecked)
 
-    @property
-    def restarted_at(self) -> datetime | None:
-        """When the Litestream that runs now was started; None while it does not run or does not say so."""
-        return self.claim.started_at if self.claim is not None and self.claim.up else None
-
     def restarted_since(self, drill: Drill | None) -> datetime | None:
-        """When Litestream was started after a drill had begun; None where it was not, or nobody can tell."""
-        at = self.restarted_at
+        """When the Litestream that runs now was started, if a drill had begun before; None where not, or where it does not say."""
+        at = self.claim.started_at if self.claim is not None and self.claim.up else None
         return at if at is not None and drill is not None and at > drill.started_at else None
 
     @property

@@ -123,8 +123,20 @@ class Production(Protocol):
         """Schema facts of production; rows are not counted (-1)."""
         ...
 
-    def copy(self, path: str, target: Path, *, timeout_s: float, stop: Event, progress: Progress) -> int:
-        """A consistent copy by the Online Backup API within one read transaction; bytes copied."""
+    def copy(
+        self,
+        path: str,
+        target: Path,
+        *,
+        timeout_s: float,
+        stop: Event,
+        progress: Progress,
+        hold_s: float | None = None,
+    ) -> int:
+        """A consistent copy by the Online Backup API within one read transaction; bytes copied.
+
+        `hold_s`: how long that may last. Raises `Overdue` past it or past `timeout_s`.
+        """
         ...
 
 

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from sidecar.core.changes import Changes
 from sidecar.core.model import FileId, Position, WalIndex
-from sidecar.core.ports import Progress
 
 
 class Snapshot(Protocol):
@@ -84,23 +83,6 @@ class PageFile(PageSink, Protocol):
 
     def finish(self, page_count: int) -> None:
         """The file is a database of so many pages."""
-        ...
-
-
-class WholeCopy(Protocol):
-    """Copies production in one go."""
-
-    def copy(
-        self,
-        path: str,
-        target: Path,
-        *,
-        timeout_s: float,
-        stop: Event,
-        progress: Progress,
-        hold_s: float | None = None,
-    ) -> int:
-        """As `ports.Production`; Overdue also where a read transaction would have to last longer than `hold_s` seconds."""
         ...
 
 

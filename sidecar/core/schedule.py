@@ -249,12 +249,21 @@ def _looks(fleet: Mapping[str, Subject], now: datetime, seats: int, busy: Abstra
         if path not in busy
         and (at := _past(look_due_at(subject.evidence, subject.policy), subject.policy.look_every, now)) <= now
     )
+    paths = [path for _, path in waiting]
+    evidence = {path: fleet[path].evidence for path in (*paths, *busy) if path in fleet}
+    return seated(paths, evidence, seats, busy)
+
+
+def seated(
+    waiting: Iterable[str], evidence: Mapping[str, Evidence], seats: int, busy: AbstractSet[str]
+) -> tuple[str, ...]:
+    """Which of these looks may begin, in their order, while those that are busy have not ended."""
     begin: list[str] = []
-    silent = sum(_silent(fleet[path]) for path in busy if path in fleet)
-    for _, path in waiting:
+    silent = sum(_silent(evidence.get(path)) for path in busy)
+    for path in waiting:
         if len(begin) >= seats - len(busy):
             break
-        if _silent(fleet[path]):
+        if _silent(evidence.get(path)):
             if silent >= max(seats // 2, 1):
                 continue
             silent += 1
@@ -270,8 +279,8 @@ def _overdue(subject: Subject, due_at: datetime, now: datetime) -> float:
     return (now - due_at) / (policy.look_interval if evidence.changing else policy.look_every)
 
 
-def _silent(subject: Subject) -> bool:
-    sighting = subject.evidence.sighting
+def _silent(evidence: Evidence | None) -> bool:
+    sighting = evidence.sighting if evidence is not None else None
     return sighting is not None and sighting.result is LookResult.TIMEOUT
 
 

@@ -8,19 +8,16 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from sidecar.core.model import LookResult, Outcome, SchemaVersion, Sighting
 from sidecar.core.policy import Policy
 from sidecar.core.verdict import Verdict
 from sidecar.metric_facts import Fact, Sample
-from sidecar.metric_text import counter_text, facts_text, figure, valid, with_names
+from sidecar.metric_text import counter_text, facts_text, valid, with_names
 from sidecar.metrics import EOF, Metrics
 from tests.fakes import NOW, House, content, drill, healthy
 
@@ -95,15 +92,6 @@ def test_a_page_is_what_the_library_prints(metrics: Metrics, accept: str) -> Non
     rest = body.removeprefix(wanted)
     assert rest.startswith(b"# HELP process")
     assert body.count(EOF) == ("openmetrics" in content_type)
-
-
-@given(
-    st.floats()
-    | st.integers(-(10**17), 10**17)
-    | st.sampled_from([999999.5, 1e6, 1234567.0, 1e16, 1e22, 1e-7, -1e9, True])
-)
-def test_a_figure_is_written_as_go_writes_it(value: float) -> None:
-    assert figure(value) == floatToGoString(value)  # type: ignore[no-untyped-call] # prometheus_client's
 
 
 def rows(_: Verdict) -> Iterator[Sample]:

@@ -46,11 +46,13 @@ class Whole:
     def content(self, path: str, *, schema_version: str, now: datetime) -> Content:
         return self.real.content(path, schema_version=schema_version, now=now)
 
-    def copy(self, path: str, target: Path, *, timeout_s: float, stop: Event, progress: Progress) -> int:
+    def copy(
+        self, path: str, target: Path, *, timeout_s: float, stop: Event, progress: Progress, hold_s: float | None = None
+    ) -> int:
         self.made += 1
         if self.fails is not None:
             raise self.fails
-        return self.real.copy(path, target, timeout_s=timeout_s, stop=stop, progress=progress)
+        return self.real.copy(path, target, timeout_s=timeout_s, stop=stop, progress=progress, hold_s=hold_s)
 
 
 @dataclass

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.live_files import SETTLED, LiveFiles
+from sidecar.adapters.live_files import LiveFiles
+from sidecar.core.instants import SETTLED
 from sidecar.core.model import Database, Replica
 from sidecar.core.policy import Policy
 from sidecar.fleet import Fleet
