@@ -40,7 +40,7 @@ class Pace:
     """How long things may take, in seconds."""
 
     piece_s: float = 1.0  # one read transaction on production; its WAL cannot be begun anew meanwhile
-    rest_s: float = 0.02  # between two of them: whoever waits to checkpoint comes first
+    rest_s: float = 0.1  # between two: whoever waits to checkpoint looks again within that (main.c, `sqliteDefaultBusyCallback`), and comes first
     settle_s: float = 6.0  # coming to one state, once all has been read: Litestream captures once a second
     lists_s: float = 5.0  # a reading is judged once Litestream has captured past it
 

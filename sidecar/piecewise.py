@@ -52,9 +52,8 @@ class Copier:
     changes: Callable[[Database], LocalChanges]
     page_file: Callable[[Path, int], AbstractContextManager[PageFile]]
     whole: Production
-    # Whoever waits for a checkpoint looks again within 100 ms (main.c, `sqliteDefaultBusyCallback`). An app that writes as fast as it can is met
-    # within seconds, or not at all.
-    pace: Pace = field(default_factory=lambda: Pace(rest_s=0.1, settle_s=30.0))
+    # An app that writes as fast as it can is met within seconds, or not at all.
+    pace: Pace = field(default_factory=lambda: Pace(settle_s=30.0))
     hold_s: float = HOLD_S
 
     def copy(self, database: Database, target: Path, around: Around) -> Copied:
