@@ -210,6 +210,8 @@ class Daemon:
         self.house.telemetry.due(work.drills_due)
         self._ahead = list(work.looks)
         self._look(fleet, evidence)
+        for path in work.standing:
+            self.house.drills.stands(fleet.databases[path])
         for heavy in work.heavy:
             self._workshop.begin(fleet, heavy, subjects[heavy.path])
 

@@ -20,6 +20,7 @@ from uuid import uuid4
 from sidecar.core.case import room_for
 from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
 from sidecar.core.finding import Reason
+from sidecar.core.listing import digest
 from sidecar.core.litestream_errors import MISSING, NEW_SNAPSHOT_HINT
 from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome, Position
 from sidecar.core.parity import ParityResult, inconclusive
@@ -141,7 +142,7 @@ class _Attempt:
                 plan = replica.plan_at(database, at, timeout_s=self.left_s(), stop=self.stop)
             else:
                 plan = replica.plan(database, timeout_s=self.left_s(), stop=self.stop)
-        self.drill = replace(self.drill, position=plan.position)
+        self.drill = replace(self.drill, position=plan.position, plan_digest=digest(plan.files))
         self.live = self.house.live.read(database)  # after the plan: Litestream still has that file here
         return plan
 

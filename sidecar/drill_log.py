@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,12 +16,14 @@ class DrillLedger(Protocol):
 
     def begin_drill(self, database: Database, drill_id: str) -> None: ...  # noqa: D102 - see the adapter
     def add_drill(self, database: Database, drill: Drill, *, max_shrink: float) -> Evidence: ...  # noqa: D102
+    def record(self, path: str, change: Callable[[Evidence], Evidence]) -> Evidence: ...  # noqa: D102
 
 
 class Counted(Protocol):
     """Where drills are counted."""
 
     def drilled(self, name: str, drill: Drill) -> None: ...  # noqa: D102 - see metrics.py
+    def stood(self, name: str) -> None: ...  # noqa: D102 - see metrics.py
 
 
 class Told(Protocol):
@@ -28,6 +31,7 @@ class Told(Protocol):
 
     def drill_began(self, name: str, drill_id: str) -> None: ...  # noqa: D102 - see news.py
     def drill_ended(self, name: str, drill: Drill) -> None: ...  # noqa: D102 - see news.py
+    def proof_stands(self, name: str, drill: Drill) -> None: ...  # noqa: D102 - see news.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +57,10 @@ class DrillLog:
         self.counted.drilled(database.name, drill)
         self.told.drill_ended(database.name, drill)
         return grown
+
+    def stands(self, database: Database) -> None:
+        """No drill is made: it would restore what the last one did."""
+        grown = self.ledger.record(database.path, Evidence.after_standing)
+        self.counted.stood(database.name)
+        if grown.last_drill is not None:
+            self.told.proof_stands(database.name, grown.last_drill)

@@ -128,6 +128,11 @@ def _time_to_restore(evidence: Evidence) -> float | None:
     return (drill.plan_seconds or 0.0) + drill.restore_seconds
 
 
+def _proved_at(evidence: Evidence) -> float | None:
+    drill = evidence.last_passed
+    return _stamp(evidence.proved_at(drill)) if drill is not None else None
+
+
 def _database_bytes(evidence: Evidence) -> float | None:
     live = evidence.live
     return live.size_bytes if live is not None and live.file_id is not None else None
@@ -167,6 +172,10 @@ FACTS: Mapping[str, Fact] = {
     "oldest_restorable_timestamp_seconds": _one("The oldest state that the replica can bring back.", _oldest_at),
     "drill_passed_timestamp_seconds": _one(
         "When a drill last passed.", lambda known: _stamp(known.last_passed.finished_at) if known.last_passed else None
+    ),
+    "proof_timestamp_seconds": _one(
+        "As of when the newest backup is proved: a drill passed, or would have restored what the last one did.",
+        _proved_at,
     ),
     "drill_finished_timestamp_seconds": _one(
         "When a drill last ended, however it went.",

@@ -97,6 +97,7 @@ class Metrics(Collector):
             "litestream": litestream_version.removeprefix("v"),
         }
         self._drills, self._failures, self._looks, self._requests = Count(), Count(), Count(), Count()
+        self._stood = Count()
         self._durations = [0] * (len(BUCKETS_S) + 1)
         self._durations_sum = 0.0
         self._drills_due: int | None = None
@@ -140,12 +141,17 @@ class Metrics(Collector):
             self._durations[bisect_left(BUCKETS_S, took_s)] += 1
             self._durations_sum += took_s
 
+    def stood(self, name: str) -> None:
+        """A drill was due and not made."""
+        with self._lock:
+            self._stood[name,] += 1
+
     def due(self, drills: int) -> None:
         """So many drills are due now, begun or not. Called at every turn, so counts of lost databases are dropped here."""
         names = {each.name for each in self._answers.keeper.fleet.databases.values()}
         with self._lock:
             self._drills_due = drills
-            for counted in (self._drills, self._failures, self._looks):
+            for counted in (self._drills, self._failures, self._looks, self._stood):
                 for key in [key for key in counted if key[0] not in names]:
                     del counted[key]
 
@@ -187,15 +193,18 @@ class Metrics(Collector):
         names = {verdict.database.name for verdict in verdicts}
         with self._lock:
             drills, failures = Count(self._drills), Count(self._failures)
-            looks, requests = Count(self._looks), Count(self._requests)
+            looks, requests, stood = Count(self._looks), Count(self._requests), Count(self._stood)
         for name in names:  # from 0, so that the first drill is an increase
             for outcome in Outcome:
                 drills[name, outcome.value] += 0
-        for counted in (drills, failures, looks):
+            stood[name,] += 0
+        for counted in (drills, failures, looks, stood):
             for key in [key for key in counted if key[0] not in names]:
                 del counted[key]
         yield Counted("drills", "Drills that ended, by outcome.", ("db", "outcome"), drills)
         yield Counted("drill_failures", "Drills that did not pass, by reason.", ("db", "reason"), failures)
+        what = "Drills that were due and not made: they would have restored what the last one did."
+        yield Counted("drills_skipped", what, ("db",), stood)
         yield Counted("looks", "Attempts to list the replica, by result.", ("db", "result"), looks)
         yield Counted("http_requests", "HTTP requests answered, by route.", ("route", "code"), requests)
         decisions = Count({(word.value,): self._decisions().get(word.value, 0) for word in Word})

@@ -90,6 +90,12 @@ class News:
                 }
             )
 
+    def proof_stands(self, name: str, drill: Drill) -> None:
+        """A drill was due and not made: whoever waits for a sign of life gets it."""
+        if self._wanted:
+            said = f"{name}: nothing to restore that drill {drill.id} has not restored: its proof stands"
+            self._teller.ping("success", name, drill.id, said)
+
     def _verdict(self, fleet: FleetVerdict) -> Document:
         bad = [each for each in fleet.verdicts if not each.ready]
         return {

@@ -42,6 +42,10 @@ from sidecar.openapi_parts import (
 )
 
 STATES = ["queued", "running", *(each.value for each in Outcome)]
+STOOD: Schema = {
+    **TIME,
+    "description": "as of when a restore would have read what the last drill had, so that none was made",
+}
 
 
 def _schemas() -> dict[str, Schema]:
@@ -140,6 +144,7 @@ def _database() -> Schema:
             "position": an_object(position, "newest commits, and the age of the oldest one that the replica may lack"),
             "snapshot": or_null(an_object(snapshot, "the newest snapshot in the replica")),
             "last_drill": or_null(ref("Drill")),
+            "proof_stood_at": maybe(STOOD),
             "schema_version": or_null(ref("SchemaVersion")),
             "checks": a_list(ref("Check")),
         },

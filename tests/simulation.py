@@ -30,18 +30,8 @@ from sidecar.core.model import (
     WalIndex,
 )
 from sidecar.core.parity import Parity, ParityResult
-from sidecar.core.schedule import (
-    Busy,
-    Heavy,
-    HeavyKind,
-    Seats,
-    Subject,
-    Work,
-    database_check_due_at,
-    drill_due_at,
-    due,
-    look_due_at,
-)
+from sidecar.core.schedule import Busy, Heavy, HeavyKind, Seats, Subject, Work, due
+from sidecar.core.turns import database_check_due_at, drill_due_at, look_due_at
 from tests.simulation_world import (
     AUDIT_SHARE,
     CHECK_SHARE,

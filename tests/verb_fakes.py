@@ -45,6 +45,7 @@ class FakePlan:
 
     position: Position
     size_bytes: int = 1000
+    files: tuple[ReplicaFile, ...] = ()
 
 
 @dataclass

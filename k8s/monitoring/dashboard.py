@@ -121,14 +121,14 @@ def table(made: Json, columns: dict[str, tuple[str, str]]) -> Json:
 CODES = " or ".join(
     f"{metric('check_status', ONE, status=word)} * {code}" for code, (word, _) in STATUS.items()
 )  # one-hot, so the sum is the code of the one that is
-PASSED, FINISHED = metric("drill_passed_timestamp_seconds"), metric("drill_finished_timestamp_seconds", ONE)
+PROVED, FINISHED = metric("proof_timestamp_seconds"), metric("drill_finished_timestamp_seconds", ONE)
 BY_DB = "{{db}}"
 COLUMNS = {
     "A": ("ready", "bool_yes_no"), "B": ("lag", "s"), "C": ("proved", "s"), "D": ("time to restore", "s"),
     "E": ("database", "bytes"), "F": ("replica", "bytes"), "G": ("snapshot", "s"), "H": ("proven", "percentunit"),
 }  # fmt: skip
 TABLE = (
-    metric("ready"), metric("lag_seconds"), age(PASSED), metric("rto_seconds"),
+    metric("ready"), metric("lag_seconds"), age(PROVED), metric("rto_seconds"),
     metric("database_bytes"), metric("replica_bytes"), age(metric("snapshot_timestamp_seconds")),
     metric("pages_proven_ratio"),
 )  # fmt: skip
@@ -141,8 +141,8 @@ ROWS: dict[str, list[Json]] = {
         panel("stat", 3, "Proved within 24 h", "percentunit", "Share of databases restored and checked within a day; one never restored counts as not proved.",
               (fleet("proven_24h:ratio"), "{{job}}"), alert="backup-not-verified", height=4,
               limits=steps((None, RED), (0.95, ORANGE), (1, GREEN))),
-        panel("stat", 3, "Oldest proof", "s", "Time since the drill of the database whose last passed drill is longest ago.",
-              (age(fleet("drill_passed_timestamp_seconds:min")), "{{job}}"), alert="backup-not-verified", height=4,
+        panel("stat", 3, "Oldest proof", "s", "Of the database whose proof is oldest: time since a drill passed, or would have restored what the last one did.",
+              (age(fleet("proof_timestamp_seconds:min")), "{{job}}"), alert="backup-not-verified", height=4,
               limits=steps((None, GREEN), (43200, ORANGE), (86400, RED))),
         to_the_page(panel("stat", 4, "Least proven", "percentunit", "Of the database of whose pages the fewest were proven to be what production held, at its last comparison.",
                           (fleet("pages_proven_ratio:min"), "{{job}}"), alert="proof-weak", height=4,
@@ -162,8 +162,8 @@ ROWS: dict[str, list[Json]] = {
               alert="backup-not-ready", words=NO_YES, height=8, showValue="never"),
         panel("timeseries", 12, "Lag", "s", "Age of the oldest commit that the replica may lack. An idle database has none. The line is the default max-lag.",
               (metric("lag_seconds"), BY_DB), alert="replica-lagging", limits=steps((None, GREEN), (120, RED))),
-        panel("timeseries", 12, "Time since the last passed drill", "s", "Falls to nought at each passed drill. The line is the default drill-max-age.",
-              (age(PASSED), BY_DB), alert="backup-not-verified", limits=steps((None, GREEN), (86400, RED))),
+        panel("timeseries", 12, "Age of the proof", "s", "Falls to nought at each passed drill, and at each that is not made because it would restore the same. The line is the default drill-max-age.",
+              (age(PROVED), BY_DB), alert="backup-not-verified", limits=steps((None, GREEN), (86400, RED))),
     ],
     "One database": [
         panel("state-timeline", 14, "Checks", "none", "What each check said over time. Ready means that none is unknown or fail.",
@@ -188,12 +188,13 @@ ROWS: dict[str, list[Json]] = {
               (metric("drill_stage_seconds", ONE), "{{db}} {{stage}}")),
         to_the_page(panel("timeseries", 6, "Pages proven", "percentunit", "Share of the restored copy's pages that the last comparison proved to be what production held. The line: from there on it stands for a check of production.",
                           (metric("pages_proven_ratio", ONE), BY_DB), alert="pages-differ", limits=steps((None, ORANGE), (0.999, GREEN)))),
-        panel("timeseries", 6, "Drills by outcome", "none", "Drills that ended within the last hour. Inconclusive and aborted ones prove nothing either way.",
-              (f"sum by (db, outcome) (increase({metric('drills_total', ONE)}[1h]))", "{{db}} {{outcome}}"), alert="drill-failed"),
+        panel("timeseries", 6, "Drills by outcome", "none", "Drills that ended within the last hour. Inconclusive and aborted ones prove nothing either way; skipped: it would have restored what the last one did.",
+              (f"sum by (db, outcome) (increase({metric('drills_total', ONE)}[1h]))", "{{db}} {{outcome}}"),
+              (f"sum by (db) (increase({metric('drills_skipped_total', ONE)}[1h]))", "{{db}} skipped"), alert="drill-failed"),
         panel("timeseries", 6, "Drills that did not pass", "none", "The same by reason, since the sidecar started.",
               (f"sum by (db, reason) ({metric('drill_failures_total', ONE)})", "{{db}} {{reason}}"), alert="drill-failed"),
-        panel("timeseries", 8, "Since a drill, a check of production", "s", "Time since a drill ended, however it went, and since production's own content was last checked.",
-              (age(FINISHED), "{{db}} drill"), (age(metric("database_check_timestamp_seconds", ONE)), "{{db}} check"), alert="database-unchecked"),
+        panel("timeseries", 8, "Since a drill, a check of production", "s", "Time since a drill ended, however it went, since one passed, and since production's own content was last checked.",
+              (age(FINISHED), "{{db}} drill"), (age(metric("drill_passed_timestamp_seconds", ONE)), "{{db}} passed"), (age(metric("database_check_timestamp_seconds", ONE)), "{{db}} check"), alert="database-unchecked"),
         panel("timeseries", 8, "Looks at the replica", "ops", "Listings of the replica a second, by result.",
               (f"sum by (db, result) (rate({metric('looks_total', ONE)}[$__rate_interval]))", "{{db}} {{result}}"), alert="replica-unreachable"),
         panel("table", 8, "Schema version", "none", "The version that production records, and where it was found.",

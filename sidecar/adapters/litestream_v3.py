@@ -164,9 +164,7 @@ def _plan(files: tuple[ReplicaFile, ...]) -> PlanV3:
             f"files are missing from the backup: {way.gap}",
             f"find out who deleted them; {NEW_SNAPSHOT_HINT}",
         )
-    start = way.base.last.index
-    read = tuple(each for each in files if each is way.base or _wal_from(each, start))
-    return PlanV3(way.reachable, sum(each.size_bytes for each in read), read)
+    return PlanV3(way.reachable, sum(each.size_bytes for each in way.files), way.files)
 
 
 def _ambiguous(error: LitestreamError, replica_type: str) -> bool:
@@ -188,10 +186,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _wal_from(file: ReplicaFile, index: int) -> bool:
-    return file.level == WAL_LEVEL and file.first.index >= index
 
 
 def _rows(table: str, columns: tuple[str, ...]) -> list[dict[str, str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 from sidecar.core.case import Case, clock_set_back, seconds, settling, spelled
 from sidecar.core.evidence import Evidence, shrinkage
 from sidecar.core.finding import TIMELESS, Finding, Holding, Reason, Status
 from sidecar.core.model import Content, Drill, Outcome
-from sidecar.core.schedule import drill_due_at
+from sidecar.core.turns import drill_due_at
 
 SOON = timedelta(minutes=10)  # a deploy script waits minutes, not hours
 WAIT_HINT = "wait for the next drill, or start one: POST /drills or `litestream-sidecar verify`"
@@ -38,10 +39,14 @@ def drill(case: Case) -> Finding:
             WAIT_HINT,
             retryable=True,
         )
-    ahead = clock_set_back(name, Reason.DRILL_OLD, "the last passed drill", proof.finished_at, case.now)
+    proved_at = evidence.proved_at(proof) if case.policy.skip_proved else proof.finished_at
+    ahead = clock_set_back(name, Reason.DRILL_OLD, "the last passed drill", proved_at, case.now)
     if ahead is not None:
         return ahead
-    age, limit = seconds(case.now - proof.finished_at), case.policy.drill_max_age.total_seconds()
+    age, limit = seconds(case.now - proved_at), case.policy.drill_max_age.total_seconds()
+    restored_age = seconds(case.now - proof.finished_at)
+    if restored_age > case.policy.restore_max_age.total_seconds():
+        age, limit = restored_age, case.policy.restore_max_age.total_seconds()
     if age > limit:
         why = ""
         if last is not None and last.outcome is not Outcome.PASSED:
@@ -50,12 +55,21 @@ def drill(case: Case) -> Finding:
             name, Status.FAIL, f"the backup was last restored {spelled(age)} ago (limit {spelled(limit)}){why}",
             Reason.DRILL_OLD, WAIT_HINT, worth_waiting(evidence) and _drill_comes_soon(case), age, limit, "seconds",
         )  # fmt: skip
-    holds = Holding(proof.finished_at + case.policy.drill_max_age, proof.finished_at, _restored_ago)
-    return Finding(name, Status.PASS, _restored_ago(age), None, "", False, age, limit, "seconds", holds)
+    until = min(proved_at + case.policy.drill_max_age, proof.finished_at + case.policy.restore_max_age)
+    says = (
+        _restored_ago if proved_at == proof.finished_at else partial(_stood_ago, seconds(proved_at - proof.finished_at))
+    )
+    return Finding(
+        name, Status.PASS, says(age), None, "", False, age, limit, "seconds", Holding(until, proved_at, says)
+    )
 
 
 def _restored_ago(age_s: float) -> str:
     return f"restored and checked {spelled(age_s)} ago"
+
+
+def _stood_ago(stood_s: float, age_s: float) -> str:
+    return f"{_restored_ago(stood_s + age_s)}; a restore would have read the same files {spelled(age_s)} ago"
 
 
 def worth_waiting(evidence: Evidence) -> bool:

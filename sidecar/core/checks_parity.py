@@ -52,7 +52,8 @@ def parity(case: Case) -> Finding | None:
         return Finding(
             NAME, Status.FAIL, found.message, Reason.PAGES_DIFFER, found.hint, False, found.ratio, 1.0, "ratio"
         )
-    ahead = clock_set_back(NAME, Reason.NOT_COMPARED, "the last comparison", compared.finished_at, case.now)
+    as_of = evidence.proved_at(compared) if case.policy.skip_proved else compared.finished_at
+    ahead = clock_set_back(NAME, Reason.NOT_COMPARED, "the last comparison", as_of, case.now)
     if ahead is not None:
         return ahead
     restarted_at = evidence.restarted_since(compared)
@@ -63,14 +64,14 @@ def parity(case: Case) -> Finding | None:
             NAME, Status.WARN if tried else Status.UNKNOWN, f"{what}: {why.message}" if tried and why is not None else what,
             Reason.NOT_COMPARED, RESTART_HINT, not tried,
         )  # fmt: skip
-    age = case.now - compared.finished_at
+    age = case.now - as_of
     if age > case.policy.parity_max_age:
         since = f"; since then: {why.message}" if why is not None else ""
         return Finding(
             NAME, Status.WARN, f"last compared {spelled(seconds(age))} ago{since}", Reason.NOT_COMPARED,
             (why.hint if why is not None else "") or OFF_HINT,
         )  # fmt: skip
-    holds = Holding(compared.finished_at + case.policy.parity_max_age) if restarted_at is None else None
+    holds = Holding(as_of + case.policy.parity_max_age) if restarted_at is None else None
     return Finding(NAME, Status.PASS, found.message, observed=found.ratio, limit=None, unit="ratio", holds=holds)
 
 

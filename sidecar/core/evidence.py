@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import Enum
 
 from sidecar.core import ahead
 from sidecar.core.ahead import Ahead
+from sidecar.core.coverage import Coverage, coverage
 from sidecar.core.model import (
     CheckKind,
     Claim,
@@ -30,30 +30,6 @@ from sidecar.core.parity import ParityResult
 from sidecar.core.replicated import holds, time_of
 
 JUST_NOW = timedelta(seconds=15)  # local files are read every 5 s, and at once when they change
-
-
-class Coverage(Enum):
-    """Whether Litestream's newest local file holds everything that production has committed."""
-
-    COVERED = "covered"
-    BEHIND = "behind"
-    UNKNOWN = "unknown"
-
-
-def coverage(live: LiveState) -> Coverage:
-    """Hold production's committed end against what Litestream has captured.
-
-    Exact or nothing: some local file of Litestream's carries the salts of the WAL that production writes now and reaches its
-    committed end, or none does. Where there is no committed end (no WAL, an index begun anew), times do not decide: a file moved
-    over the database keeps its old mtime, mtimes tick every 4 ms only, and closing a database writes to it without a commit.
-    """
-    index = live.wal_index
-    if index is None or not live.captures:
-        return Coverage.UNKNOWN
-    same = [each.wal_end for each in live.captures if each.salts == index.salts and each.wal_end is not None]
-    if any(index.end <= captured for captured in same):
-        return Coverage.COVERED
-    return Coverage.BEHIND if same or index.max_frame > 0 else Coverage.UNKNOWN
 
 
 def shrinkage(before: Content | None, after: Content) -> float:
@@ -97,6 +73,9 @@ class Evidence:
     last_passed: Drill | None = None
     last_audit: Drill | None = None  # passed with integrity_check
     last_compared: Drill | None = None  # the newest that found out whether the copy was what production held
+    proof_stood_at: datetime | None = (
+        None  # a restore was seen to read what `last_passed` had read, so no drill was made
+    )
     baseline: Content | None = None  # of the last passed drill whose copy had not shrunk
     not_passed_in_a_row: int = 0
     database_check: DatabaseCheck | None = None  # the newest
@@ -146,6 +125,7 @@ class Evidence:
             last_passed=None,
             last_audit=None,
             last_compared=None,
+            proof_stood_at=None,
             not_passed_in_a_row=0,
         )
 
@@ -207,6 +187,7 @@ class Evidence:
             last_passed=drill if passed else self.last_passed,
             last_audit=drill if passed and drill.check is CheckKind.FULL else self.last_audit,
             last_compared=drill if _compared(drill) else self.last_compared,
+            proof_stood_at=None if passed else self.proof_stood_at,
             baseline=baseline,
             not_passed_in_a_row=0 if passed else self.not_passed_in_a_row + 1,
         )
@@ -226,6 +207,26 @@ class Evidence:
         found = check if check.sound is not None else self.database_found
         unchecked = 0 if check.sound is not None else self.unchecked_in_a_row + 1
         return replace(self, database_check=check, database_found=found, unchecked_in_a_row=unchecked)
+
+    @property
+    def proved_as_listed(self) -> bool:
+        """Whether a restore would read now, file by file, what the newest drill restored and found sound."""
+        drill, seen = self.last_drill, self.sighting
+        if drill is None or drill.outcome is not Outcome.PASSED or drill != self.last_conclusive:
+            return False
+        if seen is None or seen.listing is None or seen.listing.plan_digest is None:
+            return False
+        return (seen.listing.plan_digest, seen.listing.position) == (drill.plan_digest, drill.position)
+
+    def after_standing(self) -> Evidence:
+        """No drill was made, since it would have restored what the last one had: the proof stands as of the newest sighting."""
+        return replace(self, proof_stood_at=self.sighting.read_at if self.sighting is not None else None)
+
+    def proved_at(self, drill: Drill) -> datetime:
+        """As of when a passed drill says what a new one would: when it ended, or when it was last seen to stand."""
+        stood_at = self.proof_stood_at
+        mine = stood_at is not None and self.last_passed is not None and self.last_passed.id == drill.id
+        return max(drill.finished_at, stood_at) if mine and stood_at is not None else drill.finished_at
 
     def restarted_since(self, drill: Drill | None) -> datetime | None:
         """When the Litestream that runs now was started, if a drill had begun before; None where not, or where it does not say."""

@@ -38,7 +38,7 @@ _BITS = tuple(1 << number for number in range(len(_FIELDS) + 2))
 _BIT = dict(zip((*_FIELDS, ROOM, FILE), _BITS, strict=True))
 _CHECKS = tuple((check, sum(_BIT[field] for field in READS[name])) for name, check in CHECKS.items())
 _POSITION = _BIT["live"] | _BIT["claim"] | _BIT["listing"]
-_PROVED = _BIT["listing"] | _BIT["last_drill"] | _BIT["content"]
+_PROVED = _BIT["listing"] | _BIT["last_drill"] | _BIT["proof_stood_at"] | _BIT["content"]
 _ALL = sum(_BITS)
 _LAG = list(CHECKS).index("lag")
 

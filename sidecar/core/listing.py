@@ -12,6 +12,7 @@ it gives offsets and compressed sizes only, and 0.3 itself does not notice eithe
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Chain:
     reachable: Position | None
     gap: str | None
     overlap: str | None
+    files: tuple[ReplicaFile, ...] = ()  # what the restore would read, in order; () where there is a gap
 
 
 def reduce(files: tuple[ReplicaFile, ...], read_at: datetime) -> Listing:
@@ -62,7 +64,17 @@ def reduce(files: tuple[ReplicaFile, ...], read_at: datetime) -> Listing:
         files=dict(sorted(Counter(each.level for each in files).items())),
         size_bytes=sum(each.size_bytes for each in files),
         last_at=min(ends, key=lambda each: (each.level, each.at)).at,
+        plan_digest=digest(way.files) if way.files else None,
     )
+
+
+def digest(files: Iterable[ReplicaFile]) -> str:
+    """16 hex digits that differ wherever a file came, went, or has another size or time.
+
+    Times count in whole seconds, as Litestream lists them. Content is not seen: what changes it in place also changes the time.
+    """
+    lines = (f"{each.level} {each.first} {each.last} {each.size_bytes} {int(each.at.timestamp())}" for each in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def chain(files: tuple[ReplicaFile, ...]) -> Chain:
@@ -99,23 +111,38 @@ def _beyond(files: Iterable[ReplicaFile], base: ReplicaFile | None) -> list[Repl
 
 
 def _ltx_chain(files: tuple[ReplicaFile, ...]) -> Chain:
-    snapshots = [each for each in files if each.level == SNAPSHOT_LEVEL]
     rest = sorted((each for each in files if each.level != SNAPSHOT_LEVEL), key=lambda each: each.first.index)
-    snapshot = max(snapshots, key=lambda each: (each.last.index, each.first.index), default=None)
+    # Litestream takes the last by name, which begins with the first transaction.
+    snapshots = (each for each in files if each.level == SNAPSHOT_LEVEL)
+    snapshot = max(snapshots, key=lambda each: (each.first.index, each.last.index), default=None)
+    taken = [snapshot] if snapshot else []
     reached = snapshot.last.index if snapshot else 0
-    beyond: ReplicaFile | None = None
+    best = beyond = None
     for each in rest:
+        if each.first.index > reached + 1 and best is not None:
+            taken.append(best)
+            reached, best = best.last.index, None
         if each.first.index > reached + 1:  # later files start no earlier
             beyond = each
             break
-        reached = max(reached, each.last.index)
+        if each.last.index > reached and (best is None or _better(each) > _better(best)):
+            best = each
+    if best is not None:
+        taken.append(best)
+        reached = best.last.index
     base = snapshot or max((each for each in rest if _is_base(each)), key=lambda each: each.last.index, default=None)
     return Chain(
         base=base,
         reachable=Position.of_txid(reached) if reached else None,
         gap=_ltx_gap(reached, beyond) if beyond else None,
         overlap=_overlap(rest),
+        files=() if beyond else tuple(taken),
     )
+
+
+def _better(file: ReplicaFile) -> tuple[int, int, int, float]:
+    """Which of several files Litestream takes next: the one that reaches furthest, begins earliest, is compacted most, is oldest."""
+    return file.last.index, -file.first.index, file.level, -file.at.timestamp()
 
 
 def _ltx_gap(reached: int, beyond: ReplicaFile) -> str:
@@ -149,9 +176,11 @@ def _wal_chain(files: tuple[ReplicaFile, ...]) -> Chain:
     start = snapshot.last.index
     if headless is not None and headless <= start:  # 0.3 reads the whole generation's list, and refuses
         return Chain(snapshot, None, _headless(generation, headless), None)
+    segments = (each for each in files if each.level != SNAPSHOT_LEVEL and each.first.index >= start)
+    read = (snapshot, *sorted(segments, key=lambda each: _order(each.first)))
     newest = max((index for index in offsets if index >= start), default=None)
     if newest is None:
-        return Chain(snapshot, snapshot.last, None, None)
+        return Chain(snapshot, snapshot.last, None, None, read)
     reachable = snapshot.last
     for index in range(start, newest + 1):
         if index not in offsets:
@@ -159,7 +188,7 @@ def _wal_chain(files: tuple[ReplicaFile, ...]) -> Chain:
         if index == headless:
             return Chain(snapshot, reachable, _headless(generation, index), None)
         reachable = max(offsets[index].values(), key=_order)
-    return Chain(snapshot, reachable, None, None)
+    return Chain(snapshot, reachable, None, None, read)
 
 
 def _headless(generation: str, index: int) -> str:

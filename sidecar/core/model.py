@@ -204,6 +204,7 @@ class Listing:
     files: Mapping[int, int]  # level -> count
     size_bytes: int
     last_at: datetime | None = None  # time of the first file that ends at `position`, at the lowest level
+    plan_digest: str | None = None  # of the files that a restore of `position` reads; None where no chain leads there
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +281,7 @@ class Drill:
     parity: Parity | None = None  # None: not asked for
     parity_seconds: float | None = None
     accepts_shrink: bool = False  # somebody said that what is gone was meant to go
+    plan_digest: str | None = None  # of the backup files that were read (`listing.digest`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Policy:
     drill_max_age: timedelta = timedelta(hours=24)  # four drills in a row may fail to happen
     drill_timeout: timedelta = timedelta(minutes=30)
     audit_every: timedelta = timedelta(days=7)
+    skip_proved: bool = True  # no drill where it would restore, file by file, what the last one did
     database_check_every: timedelta = timedelta(hours=6)
     parity: bool = True
     parity_every: timedelta = timedelta(0)  # with every drill: reading production once costs less than the restore
@@ -48,14 +49,24 @@ class Policy:
         return self.database_check_every * DATABASE_CHECKS_MISSED_MAX
 
     @property
+    def restore_max_age(self) -> timedelta:
+        """Age at which a restore stops counting, though its files are those that are there: the audit that renews it is overdue."""
+        return self.audit_every + self.drill_max_age if self.skip_proved else self.drill_max_age
+
+    @property
     def parity_max_age(self) -> timedelta:
         """Age at which a comparison stops counting: as old as the drill that was due to make it may be."""
         return self.parity_every + self.drill_max_age
 
     def tightened(self, *, max_age: timedelta | None = None, max_lag: timedelta | None = None) -> Policy:
-        """The same policy with a stricter proof age or lag; what is looser than the policy is ignored."""
+        """The same policy with a stricter proof age or lag; what is looser than the policy is ignored.
+
+        Whoever asks for a proof no older than that asks for a restore: that its files are still the same is not enough.
+        """
+        younger = max_age is not None and max_age < self.drill_max_age
         return replace(
             self,
-            drill_max_age=min(self.drill_max_age, max_age) if max_age is not None else self.drill_max_age,
+            drill_max_age=max_age if younger and max_age is not None else self.drill_max_age,
+            skip_proved=self.skip_proved and not younger,
             max_lag=min(self.max_lag, max_lag) if max_lag is not None else self.max_lag,
         )

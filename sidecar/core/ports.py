@@ -91,6 +91,11 @@ class Plan(Protocol):
         """Bytes of backup files that the restore reads."""
         ...
 
+    @property
+    def files(self) -> tuple[ReplicaFile, ...]:
+        """The backup files that the restore reads, in order."""
+        ...
+
 
 class Integrity(Protocol):
     """SQLite's own opinion of a file that nobody writes, opened immutable."""

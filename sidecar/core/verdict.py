@@ -131,6 +131,7 @@ def proved_document(evidence: Evidence) -> Document:
         if listing is not None and listing.snapshot is not None
         else None,
         "last_drill": drill_document(evidence.last_drill) if evidence.last_drill is not None else None,
+        "proof_stood_at": rfc3339(evidence.proof_stood_at),
         "schema_version": _schema_version(production),
     }
 

@@ -17,7 +17,7 @@ import pytest
 
 from sidecar.adapters.litestream_v3 import LitestreamV3, PlanV3
 from sidecar.core.errors import LitestreamError
-from sidecar.core.listing import reduce
+from sidecar.core.listing import digest, reduce
 from sidecar.core.litestream_errors import UnknownFailure
 from sidecar.core.model import Database, Position, Replica
 from sidecar.core.wal import WAL_HEADER_BYTES
@@ -179,6 +179,7 @@ def test_a_restore_brings_the_plans_position_and_nothing_else(folder: Path) -> N
     plan = plan_it(db)
     assert plan.position == reduce(reader().list_files(db, timeout_s=20, stop=NEVER), NOW).reachable
     assert plan.size_bytes == sum(each.size_bytes for each in plan.files)
+    assert digest(plan.files) == reduce(reader().list_files(db, timeout_s=20, stop=NEVER), NOW).plan_digest
     restore_it(db, plan, target)
     assert rows_of(target) == ROWS
     assert [each.name for each in target.parent.iterdir()] == ["copy.db"]

@@ -19,7 +19,7 @@ import pytest
 from sidecar.adapters.litestream_binary import detect, find_binary, is_v3
 from sidecar.adapters.litestream_v5 import LitestreamV5, PlanV5
 from sidecar.core.errors import EnvironmentProblem, LitestreamError, Stopped
-from sidecar.core.listing import reduce
+from sidecar.core.listing import digest, reduce
 from sidecar.core.litestream_errors import UnknownFailure
 from sidecar.core.model import Database, Position, Replica
 from tests.litestreams import S3, App, Litestream, Writer, binary, binary_of, environment, free_port, rclone_s3, until
@@ -146,12 +146,13 @@ def test_the_plan_is_what_litestream_would_do(folder: Path) -> None:
     assert plan.size_bytes == sum(each.size_bytes for each in plan.files)
 
 
-def planned(db: Database) -> tuple[Position | None, str]:
-    """What Litestream would restore, or why it would not."""
+def planned(db: Database) -> tuple[Position | None, str, str | None]:
+    """What Litestream would restore, or why it would not, and from which files."""
     try:
-        return reader().plan(db, timeout_s=20, stop=NEVER).position, ""
+        plan = reader().plan(db, timeout_s=20, stop=NEVER)
     except LitestreamError as error:
-        return None, error.reason
+        return None, error.reason, None
+    return plan.position, "", digest(plan.files)
 
 
 def test_reduce_agrees_with_litestreams_plan_whatever_file_is_missing(folder: Path) -> None:
@@ -166,10 +167,10 @@ def test_reduce_agrees_with_litestreams_plan_whatever_file_is_missing(folder: Pa
             path.rename(path.with_suffix(".taken"))
         listing = reduce(reader().list_files(db, timeout_s=20, stop=NEVER), NOW)
         if listing.gap is None:
-            assert planned(db) == (listing.reachable, ""), taken
+            assert planned(db) == (listing.reachable, "", listing.plan_digest), taken
         else:
             gaps += 1
-            assert planned(db) == (None, "file_missing" if listing.reachable else "no_backup"), taken
+            assert planned(db) == (None, "file_missing" if listing.reachable else "no_backup", None), taken
         for path in taken:
             path.with_suffix(".taken").rename(path)
     assert gaps > 0
@@ -420,7 +421,8 @@ def test_a_wrong_configuration_is_said_as_such(tmp_path: Path) -> None:
 def test_s3_lists_plans_and_restores(s3: S3, tmp_path: Path) -> None:
     db = of_s3(s3)
     plan = reader(AWS_CA_BUNDLE="/nonexistent").plan(db, timeout_s=20, stop=NEVER)
-    assert reduce(reader().list_files(db, timeout_s=20, stop=NEVER), NOW).reachable == plan.position
+    listing = reduce(reader().list_files(db, timeout_s=20, stop=NEVER), NOW)
+    assert (listing.reachable, listing.plan_digest) == (plan.position, digest(plan.files))
     reader().restore(db, plan, tmp_path / "copy.db", timeout_s=20, stop=NEVER, progress=quiet)
     assert (tmp_path / "copy.db").stat().st_size > 4096
 

@@ -19,7 +19,8 @@ import pytest
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.live_files import DENSE, LiveFiles
-from sidecar.core.evidence import Coverage, Evidence, coverage
+from sidecar.core.coverage import Coverage, coverage
+from sidecar.core.evidence import Evidence
 from sidecar.core.model import Claim, ClaimSource, Database, LiveState, Replica
 from tests.litestreams import App, Litestream, Writer, binary, binary_of, environment, until
 

@@ -13,7 +13,7 @@ from sidecar.core.finding import Reason, Status
 from sidecar.core.model import CheckKind, Drill, Outcome
 from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.policy import Policy
-from sidecar.core.schedule import database_check_due_at, drill_due_at, parity_due
+from sidecar.core.turns import database_check_due_at, drill_due_at, parity_due
 from tests.core.evidences import (
     NOW,
     Row,

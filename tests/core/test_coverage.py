@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sidecar.core.evidence import Coverage, Evidence, coverage
+from sidecar.core.coverage import Coverage, coverage
+from sidecar.core.evidence import Evidence
 from sidecar.core.model import (
     Capture,
     Claim,

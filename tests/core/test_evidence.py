@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 
-from sidecar.core.evidence import Coverage, Evidence, coverage, shrinkage
+from sidecar.core.coverage import Coverage, coverage
+from sidecar.core.evidence import Evidence, shrinkage
 from sidecar.core.model import CheckKind, Content, FileId, LookResult, Outcome, Position
 from tests.core.evidences import (
     NOW,

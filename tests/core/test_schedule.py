@@ -17,20 +17,8 @@ from hypothesis import strategies as st
 from sidecar.core.evidence import Evidence
 from sidecar.core.model import CheckKind, Content, LookResult, Outcome
 from sidecar.core.policy import Policy
-from sidecar.core.schedule import (
-    LONG_AGO,
-    Busy,
-    Heavy,
-    HeavyKind,
-    Seats,
-    Subject,
-    Work,
-    database_check_due_at,
-    drill_due_at,
-    drill_kind,
-    due,
-    look_due_at,
-)
+from sidecar.core.schedule import Busy, Heavy, HeavyKind, Seats, Subject, Work, due
+from sidecar.core.turns import LONG_AGO, database_check_due_at, drill_due_at, drill_kind, look_due_at
 from tests.core.evidences import (
     NOW,
     ago,

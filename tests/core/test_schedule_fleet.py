@@ -21,18 +21,8 @@ from sidecar.core.evidence import Evidence
 from sidecar.core.instants import CLOCK_SLACK
 from sidecar.core.model import CheckKind, LookResult, Outcome
 from sidecar.core.policy import Policy
-from sidecar.core.schedule import (
-    LONG_AGO,
-    Busy,
-    HeavyKind,
-    Seats,
-    Subject,
-    Work,
-    database_check_due_at,
-    drill_due_at,
-    due,
-    look_due_at,
-)
+from sidecar.core.schedule import Busy, HeavyKind, Seats, Subject, Work, due
+from sidecar.core.turns import LONG_AGO, database_check_due_at, drill_due_at, look_due_at
 from tests.bench.month import figures_of
 from tests.core.evidences import NOW, could_not_check, database_check, drill, healthy, live, looked, seen, unknown
 from tests.simulation import Life

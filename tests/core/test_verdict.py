@@ -225,7 +225,8 @@ def test_the_document_has_the_keys_of_the_contract() -> None:
     assert document["checked_at"] == "2026-11-23T03:00:00Z"
     (app,) = document["databases"]
     assert list(app) == [
-        "name", "path", "ready", "replica", "position", "snapshot", "last_drill", "schema_version", "checks",
+        "name", "path", "ready", "replica", "position", "snapshot", "last_drill", "proof_stood_at", "schema_version",
+        "checks",
     ]  # fmt: skip
     assert app["name"] == "app"
     assert app["path"] == "/data/app.db"

@@ -26,7 +26,7 @@ CONTRACT = """
 build_info{version,python,sqlite,litestream} ready{db} check_status{db,check,status} check_reason{db,check,reason}
 lag_seconds{db} live_position{db} replica_position{db} replica_sync_timestamp_seconds{db}
 snapshot_timestamp_seconds{db} replica_files{db,level} replica_bytes{db} oldest_restorable_timestamp_seconds{db}
-drills_total{db,outcome} drill_failures_total{db,reason} drill_passed_timestamp_seconds{db}
+drills_total{db,outcome} drills_skipped_total{db} drill_failures_total{db,reason} drill_passed_timestamp_seconds{db} proof_timestamp_seconds{db}
 drill_finished_timestamp_seconds{db} drill_stage_seconds{db,stage} drill_duration_seconds restored_bytes{db}
 pages_proven_ratio{db} rto_seconds{db} database_bytes{db} wal_bytes{db} database_check_timestamp_seconds{db}
 schema_version_info{db,source,value} drills_due drills_running looks_total{db,result} loop_turned_timestamp_seconds
@@ -55,6 +55,8 @@ def busy(metrics: Metrics) -> Metrics:
     metrics.drilled("app", drill())
     metrics.drilled("app", replace(drill(), outcome=Outcome.FAILED, reason="file_corrupt"))
     metrics.requested("/ready", 503)
+    metrics.stood("app")
+    metrics.stood("app")
     return metrics
 
 
@@ -100,6 +102,7 @@ def test_values_are_what_is_known(metrics: Metrics) -> None:
         "ready": 1, "lag_seconds": 0, "live_position": 42, "replica_position": 42,
         "replica_sync_timestamp_seconds": now, "snapshot_timestamp_seconds": now - 3600, "replica_bytes": 2_000_000,
         "oldest_restorable_timestamp_seconds": now - 3600, "drill_passed_timestamp_seconds": now,
+        "proof_timestamp_seconds": now,
         "drill_finished_timestamp_seconds": now, "restored_bytes": 4194304, "rto_seconds": 1.25,
         "database_bytes": 4194304, "wal_bytes": 4152, "database_check_timestamp_seconds": now,
     }  # fmt: skip
@@ -108,6 +111,7 @@ def test_values_are_what_is_known(metrics: Metrics) -> None:
     assert value(metrics, "drill_stage_seconds", db="app", stage="plan") == 0.05
     assert value(metrics, "schema_version_info", db="app", source="user_version", value="7") == 1
     assert value(metrics, "drills_total", db="app", outcome="passed") == 1
+    assert value(metrics, "drills_skipped_total", db="app") == 2
     assert value(metrics, "drills_total", db="app", outcome="aborted") == 0
     assert value(metrics, "drill_failures_total", db="app", reason="file_corrupt") == 1
     assert value(metrics, "looks_total", db="app", result="ok") == 1
@@ -164,7 +168,7 @@ def test_a_fact_nobody_has_is_absent_and_never_nought(house: House, metrics: Met
     house.room = None
     found = samples(metrics)
     about_new = {each.name.removeprefix(PREFIX) for each in labelled(found, "new")}
-    assert about_new == {"ready", "check_status", "check_reason", "drills_total"}
+    assert about_new == {"ready", "check_status", "check_reason", "drills_total", "drills_skipped_total"}
     assert value(metrics, "ready", db="new") == 0
     absent = ("drills_due", "loop_turned_timestamp_seconds", "scratch_free_bytes")
     assert {value(metrics, name) for name in absent} == {None}
