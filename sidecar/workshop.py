@@ -19,7 +19,8 @@ from sidecar.core.errors import SidecarError
 from sidecar.core.model import Database, DatabaseCheck, Drill, FileId, Outcome
 from sidecar.core.policy import Policy
 from sidecar.core.proof import Proof
-from sidecar.core.schedule import Heavy, HeavyKind, Subject
+from sidecar.core.schedule import Heavy, Subject
+from sidecar.core.turns import HeavyKind
 from sidecar.deploy.proof_desk import ProofTicket
 from sidecar.drill import Order
 from sidecar.fleet import Fleet, FleetKeeper

@@ -30,8 +30,8 @@ from sidecar.core.model import (
     WalIndex,
 )
 from sidecar.core.parity import Parity, ParityResult
-from sidecar.core.schedule import Busy, Heavy, HeavyKind, Seats, Subject, Work, due
-from sidecar.core.turns import database_check_due_at, drill_due_at, look_due_at
+from sidecar.core.schedule import Busy, Heavy, Seats, Subject, Work, due
+from sidecar.core.turns import HeavyKind, database_check_due_at, drill_due_at, look_due_at, queues_from, stands
 from tests.simulation_world import (
     AUDIT_SHARE,
     CHECK_SHARE,
@@ -50,6 +50,7 @@ from tests.simulation_world import (
 
 START_SALTS = b"\x01\x02\x03\x04\x05\x06\x07\x08"
 TURN = timedelta(seconds=0.1)  # the daemon waits so long for more before it turns
+SAME_FILES = "0123456789abcdef"  # what a drill of a database at rest read, and what is listed ever after
 LOOK, DRILL, CHECK = "look", "drill", "check"
 # `due` puts a drill before a check of the same instant and path.
 ORDER_OF = (DRILL, CHECK)
@@ -95,6 +96,7 @@ class Life:
             self.stores[number % world.stores], 1000 + number, median * math.exp(dice.gauss(0, sigma)), self.now
         )
         truth.changing = dice.random() < world.changing
+        truth.at_rest = world.at_rest and not truth.changing
         truth.unreadable = dice.random() < world.unreadable
         fate = dice.random()
         if fate < world.hanging:
@@ -153,7 +155,21 @@ class Life:
 
     def _seen(self, begun_at: datetime, at: datetime) -> Sighting:
         held, old = Position("", 42), self.began_at
-        listing = Listing(begun_at, held, old, held, None, None, Position("", 1), old, old, old, {9: 1, 0: 3}, 9 * PAGE)
+        listing = Listing(
+            begun_at,
+            held,
+            old,
+            held,
+            None,
+            None,
+            Position("", 1),
+            old,
+            old,
+            old,
+            {9: 1, 0: 3},
+            9 * PAGE,
+            plan_digest=SAME_FILES,
+        )
         return Sighting(begun_at, LookResult.OK, "", "", listing, at)
 
     def _record(self, path: str, evidence: Evidence) -> None:
@@ -211,8 +227,8 @@ class Life:
         raced = truth.changing and self.dice.random() < 0.3
         parity = Parity(ParityResult.INCONCLUSIVE if raced else ParityResult.EQUAL, 1000, 1000, message="")
         drill = Drill(
-            "d0", outcome, reason, "", "", Position("", 42), begun_at, self.now, work.check,
-            size_bytes=10 * PAGE, parity=parity if outcome is Outcome.PASSED and work.parity else None,
+            f"{path}{begun_at:%d%H%M%S}", outcome, reason, "", "", Position("", 42), begun_at, self.now, work.check,
+            plan_digest=SAME_FILES if truth.at_rest else None, size_bytes=10 * PAGE, parity=parity if outcome is Outcome.PASSED and work.parity else None,
         )  # fmt: skip
         self._record(path, self._gone_on(truth, self.subjects[path].evidence).after_drill(drill))
 
@@ -250,14 +266,34 @@ class Life:
     def _ripen(self) -> None:
         while self._later and self._later[0][0] <= self.now:
             at, path, kind = heapq.heappop(self._later)
-            if self._due[kind][path] != at:
+            if self._due[kind][path] != at or (kind == DRILL and self._stands(path)):
                 continue
             if kind == LOOK:
                 heapq.heappush(self._ready_looks, (at, path))
                 continue
-            heapq.heappush(self._ready_heavy, (at, path, ORDER_OF.index(kind)))
+            evidence, work = (
+                self.subjects[path].evidence,
+                HeavyKind.DRILL if kind == DRILL else HeavyKind.DATABASE_CHECK,
+            )
+            since = queues_from(evidence, self.world.policy, work, at)
+            heapq.heappush(self._ready_heavy, (since, path, ORDER_OF.index(kind)))
             if kind == DRILL:
                 self.drills_due.add(path)
+
+    def _stands(self, path: str) -> bool:
+        """Whether the drill that is due now would restore what the last one did; then that is recorded, as the daemon does."""
+        truth = self.truths[path]
+        if not truth.at_rest:
+            return False
+        self._listen(path)
+        evidence = self.subjects[path].evidence
+        if not stands(evidence, self.world.policy, self.now):
+            return False
+        self.tally.skipped += 1
+        if truth.sound:
+            self._passed(truth)
+        self._record(path, evidence.after_standing())
+        return True
 
     def _first_looks(self) -> list[tuple[datetime, str]]:
         found: list[tuple[datetime, str]] = []
@@ -272,8 +308,9 @@ class Life:
         found: list[tuple[datetime, str, int]] = []
         free, names = self.world.seats.heavy - len(self.working), set(self.working)
         while self._ready_heavy and free > 0:
-            at, path, order = entry = heapq.heappop(self._ready_heavy)
-            if self._due[ORDER_OF[order]][path] != at:
+            since, path, order = entry = heapq.heappop(self._ready_heavy)
+            at, kind = self._due[ORDER_OF[order]][path], (HeavyKind.DRILL, HeavyKind.DATABASE_CHECK)[order]
+            if at is None or queues_from(self.subjects[path].evidence, self.world.policy, kind, at) != since:
                 continue
             found.append(entry)
             if path not in names:

@@ -36,6 +36,7 @@ class World:
     hanging: float = 0.0005  # a restore that takes all of drill-timeout, every time
     broken: float = 0.01  # a restore that fails within seconds, every time
     changing: float = 0.3  # of the databases, all the time
+    at_rest: bool = False  # the others' backup files stay what they are, and damage to them shows in no listing
     unreadable: float = 0.002  # production's own content
     requests_a_day: float = 20.0
     work_s: tuple[float, float] = (1.5, 1.2)  # a drill: median, and sigma of its logarithm
@@ -65,6 +66,7 @@ class Truth:
     work_s: float
     passed_at: datetime  # or the beginning
     changing: bool = False
+    at_rest: bool = False
     unreadable: bool = False
     never_passes_s: float | None = None  # fails every time, after so long
     corrupt_at: datetime | None = None
@@ -85,6 +87,7 @@ class Tally:
     drills_by_hour: Counter[int] = field(default_factory=Counter)
     of_broken: Counter[str] = field(default_factory=Counter)  # drills of databases that never pass, by path
     checks: int = 0
+    skipped: int = 0  # drills that were due and not made
     looks: int = 0
     looks_quiet: float = 0.0
     heavy_s: float = 0.0

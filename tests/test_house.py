@@ -23,7 +23,7 @@ FUNCTION_LINES_MAX = 60
 CORE_STDLIB = frozenset(
     {
         "__future__", "array", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "fractions",
-        "functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "struct", "string", "types", "typing",
+        "functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "struct", "string", "types", "typing", "zlib",
         "unicodedata", "urllib.parse",
     }
 )  # fmt: skip

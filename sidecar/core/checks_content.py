@@ -142,8 +142,8 @@ def identity(case: Case) -> Finding:
 
 
 def _restored(evidence: Evidence) -> Content | None:
-    """The newest restored copy that could be read."""
-    drills = (evidence.last_conclusive, evidence.last_passed)
+    """The newest restored copy that could be read; of two of one instant the one that passed."""
+    drills = (evidence.last_passed, evidence.last_conclusive)
     copies = [each.content for each in drills if each is not None and each.content is not None]
     return max(copies, key=lambda content: content.read_at, default=None)
 

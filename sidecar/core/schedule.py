@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from sidecar.core.evidence import Evidence
 from sidecar.core.model import CheckKind, LookResult
@@ -17,21 +16,16 @@ from sidecar.core.policy import Policy
 from sidecar.core.turns import (
     LONG_AGO,
     SOON_SHARE,
+    HeavyKind,
     check_due_after,
     drill_due_at,
     drill_kind,
     look_due_at,
     not_ahead,
     parity_due,
+    queues_from,
     stands,
 )
-
-
-class HeavyKind(StrEnum):
-    """Work that restores or copies a whole database, and so takes a seat of `resources.drills`."""
-
-    DRILL = "drill"
-    DATABASE_CHECK = "database_check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +106,13 @@ def due(
             drill = Heavy(
                 path, HeavyKind.DRILL, drill_kind(evidence, policy, now), at, parity_due(evidence, policy, now)
             )
-            heavy.append((wanted.get(path, len(wanted)), at, path, drill))
+            since = queues_from(evidence, policy, HeavyKind.DRILL, at)
+            heavy.append((wanted.get(path, len(wanted)), since, path, drill))
         if check_at is not None:
             check_at = not_ahead(check_at, policy.database_check_every * (1 + SOON_SHARE), now)
         if check_at is not None and check_at <= now:
-            heavy.append((len(wanted), check_at, path, Heavy(path, HeavyKind.DATABASE_CHECK, due_at=check_at)))
+            since = queues_from(evidence, policy, HeavyKind.DATABASE_CHECK, check_at)
+            heavy.append((len(wanted), since, path, Heavy(path, HeavyKind.DATABASE_CHECK, due_at=check_at)))
     looks = _looks(fleet, now, seats.looks, busy.looks)
     return Work(looks, _heavy(heavy, seats.heavy, busy.heavy), drills_due, tuple(standing))
 

@@ -5,7 +5,9 @@ What did not pass is tried again soon, then ever more slowly, so that one broken
 
 from __future__ import annotations
 
+import zlib
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 from sidecar.core.evidence import Evidence
 from sidecar.core.instants import CLOCK_SLACK, from_the_future
@@ -15,9 +17,21 @@ from sidecar.core.policy import Policy
 STARTING_FOR = timedelta(minutes=2)  # a database seen for the first time gets its first backup within seconds
 STARTING_LOOK = timedelta(seconds=2)
 DOUBLINGS_MAX = 10
+CRC_MAX = 2**32 - 1
 SOON_SHARE = 0.25  # of database-check-every: so much later production is checked, where a drill does it
 REST = 10  # work that is repeated early rests this many times as long as it took: a tenth of the time at most
+TRIES_BEFORE_YIELDING = 2
+SPREAD_SHARE = 0.1  # of an interval: so much earlier, at most, work comes that has gone well
+AUDIT_SPREAD_SHARE = 0.25  # the same of audits: they take twice as long, and only what is drilled anyway can be audited
+FIRST_SPREAD_SHARE = 0.5  # the same after the first drill: what was all seen at one start is spread at once
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class HeavyKind(StrEnum):
+    """Work that restores or copies a whole database, and so takes a seat of `resources.drills`."""
+
+    DRILL = "drill"
+    DATABASE_CHECK = "database_check"
 
 
 def look_due_at(evidence: Evidence, policy: Policy) -> datetime:
@@ -64,7 +78,9 @@ def _in_turn(evidence: Evidence, last: Drill, policy: Policy) -> datetime:
     early = never_compared or (_has_more(evidence, last) and _migrated(evidence, last))
     if early:
         return last.finished_at + _early(policy.look_every, took, policy.drill_every)
-    return (evidence.proved_at(last) if policy.skip_proved else last.finished_at) + policy.drill_every
+    proved_at = evidence.proved_at(last) if policy.skip_proved else last.finished_at
+    share = FIRST_SPREAD_SHARE if evidence.last_audit is None else SPREAD_SHARE
+    return proved_at + spread(policy.drill_every, last.id, share)
 
 
 def stands(evidence: Evidence, policy: Policy, now: datetime) -> bool:
@@ -83,6 +99,28 @@ def stands(evidence: Evidence, policy: Policy, now: datetime) -> bool:
     compared = evidence.last_compared
     compared_it = compared is not None and compared.id == drill.id
     return compared_it or not parity_due(evidence, policy, now)
+
+
+def queues_from(evidence: Evidence, policy: Policy, kind: HeavyKind, due_at: datetime) -> datetime:
+    """Since when due work stands in the queue for a seat: what has failed to come to an end again and again lets the others pass.
+
+    It stands there as if it were due one interval later: a hundred restores that hang cannot keep the seats from the rest, and each
+    still has its turn.
+    """
+    tries, interval = (
+        (evidence.not_passed_in_a_row, policy.drill_every)
+        if kind is HeavyKind.DRILL
+        else (evidence.unchecked_in_a_row, policy.database_check_every)
+    )
+    return due_at + interval if tries >= TRIES_BEFORE_YIELDING else due_at
+
+
+def spread(interval: timedelta, what: str, share: float = SPREAD_SHARE) -> timedelta:
+    """The interval, or up to `share` of it less: a thousand databases, or a thousand sidecars, that begin together do not stay together.
+
+    What is drawn depends on `what` alone, so that asking twice gives one answer.
+    """
+    return interval * (1 - share * zlib.crc32(what.encode()) / CRC_MAX)
 
 
 def _early(first: timedelta, took: timedelta, ceiling: timedelta) -> timedelta:
@@ -118,7 +156,10 @@ def drill_kind(evidence: Evidence, policy: Policy, now: datetime) -> CheckKind:
     cut_short = last is not None and last.check is CheckKind.FULL and last.outcome is not Outcome.PASSED
     if evidence.last_passed is None or cut_short:
         return CheckKind.QUICK
-    audit_due = audit is None or not_ahead(audit.finished_at + policy.audit_every, policy.audit_every, now) <= now
+    if audit is None:
+        return CheckKind.FULL
+    rest = spread(policy.audit_every, audit.id, AUDIT_SPREAD_SHARE)
+    audit_due = not_ahead(audit.finished_at + rest, policy.audit_every, now) <= now
     return CheckKind.FULL if audit_due else CheckKind.QUICK
 
 
@@ -145,7 +186,7 @@ def check_due_after(evidence: Evidence, policy: Policy, drill_at: datetime | Non
     if last is None:
         return evidence.first_seen_at + policy.drill_timeout if _drilled_first(evidence, policy) else LONG_AGO
     if last.sound:
-        due_at = last.at + policy.database_check_every
+        due_at = last.at + spread(policy.database_check_every, last.at.isoformat())
         return max(due_at, _checks_it_too(evidence, policy, due_at, drill_at) or due_at)
     first = _early(policy.look_every, timedelta(seconds=last.seconds), policy.database_check_every)
     # Damage is looked at again soon; what cannot be found out is tried ever more slowly.

@@ -1,7 +1,7 @@
 """A month of ten thousand databases by the real planner, in seconds: what is proved how often, found how late, and asked how much.
 
 python -m tests.bench.month [figures.json]     (DATABASES=10000 DAYS=30 DRILL_EVERY_H=24 LOOK_EVERY_M=60 HEAVY=2 LOOKS=4
-STORES=20 HANGING=0.0005 BROKEN=0.01 WORK_S=1.5 SEED=1; QUIET=0 lives every look)
+STORES=20 HANGING=0.0005 BROKEN=0.01 WORK_S=1.5 SEED=1; QUIET=0 lives every look; AT_REST=1: the backups of databases that do not change stay as they are)
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def world() -> World:
         broken=number("BROKEN", 0.01),
         work_s=(number("WORK_S", 1.5), 1.2),
         quiet_looks=bool(number("QUIET", 1)),
+        at_rest=bool(number("AT_REST", 0)),
     )
 
 
@@ -63,6 +64,7 @@ def figures_of(lived: World, tally: Tally, cpu_s: float) -> dict[str, object]:
         "days": lived.days,
         "drills": sum(tally.drills.values()),
         "drills_by_outcome": dict(sorted(tally.drills.items())),
+        "drills_skipped": tally.skipped,
         "database_checks": tally.checks,
         "heavy_seats_used": round(tally.heavy_s / (lived.seats.heavy * lived.days * DAY.total_seconds()), 3),
         "drill_every_h": hours(lived.policy.drill_every),

@@ -35,6 +35,7 @@ from sidecar.core.model import (
 )
 from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy
+from sidecar.core.turns import SPREAD_SHARE, spread
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 SALTS = b"\x01\x02\x03\x04\x05\x06\x07\x08"
@@ -174,6 +175,13 @@ def healthy(now: datetime = NOW) -> Evidence:
     evidence = evidence.after_sighting(live(now), seen(now)).after_live(live(now)).after_claim(claim(now))
     evidence = evidence.after_content(uncounted(now), None)
     return evidence.after_drill(audit(now)).after_database_check(database_check(now))
+
+
+def rests(length: timedelta, what: str | datetime = "d0") -> timedelta:
+    """How long work rests that went well, the drill `d0` or what was done at an instant: a little less than its interval."""
+    rest = spread(length, what if isinstance(what, str) else what.isoformat())
+    assert length * (1 - SPREAD_SHARE) <= rest <= length
+    return rest
 
 
 def unknown(now: datetime = NOW) -> Evidence:

@@ -13,7 +13,7 @@ from sidecar.core.finding import Reason, Status
 from sidecar.core.model import CheckKind, Drill, Outcome
 from sidecar.core.parity import Parity, ParityResult, inconclusive
 from sidecar.core.policy import Policy
-from sidecar.core.turns import database_check_due_at, drill_due_at, parity_due
+from sidecar.core.turns import database_check_due_at, drill_due_at, parity_due, spread
 from tests.core.evidences import (
     NOW,
     Row,
@@ -26,6 +26,7 @@ from tests.core.evidences import (
     healthy,
     live,
     parity,
+    rests,
     seen,
     unknown,
 )
@@ -56,9 +57,9 @@ def test_a_restart_of_litestream_is_followed_by_a_drill_that_compares() -> None:
     known, policy = restarted(GOOD), Policy(parity_every=timedelta(days=7))
     assert drill_due_at(known, policy) == ago(minutes=1)
     assert parity_due(known, policy, NOW)
-    assert drill_due_at(restarted(GOOD, up=False), policy) == ago(hours=1) + policy.drill_every
+    assert drill_due_at(restarted(GOOD, up=False), policy) == ago(hours=1) + rests(policy.drill_every)
     again = known.after_drill(replace(drill(), started_at=NOW, finished_at=NOW))
-    assert drill_due_at(again, policy) == NOW + policy.drill_every
+    assert drill_due_at(again, policy) == NOW + rests(policy.drill_every)
     assert not parity_due(again, policy, NOW)
 
 
@@ -66,7 +67,7 @@ def test_a_litestream_that_restarts_all_the_time_does_not_fill_the_seats() -> No
     took = timedelta(minutes=10)
     known = GOOD.after_drill(replace(drill(NOW), started_at=NOW - took)).after_claim(claim(started_at=ago(seconds=5)))
     assert drill_due_at(known, Policy()) == NOW + took * 10
-    assert drill_due_at(known, Policy(drill_every=timedelta(hours=1))) == NOW + timedelta(hours=1)
+    assert drill_due_at(known, Policy(drill_every=timedelta(hours=1))) == NOW + rests(timedelta(hours=1))
 
 
 ROWS = [
@@ -183,10 +184,13 @@ def test_a_check_that_is_younger_than_the_drill_stands() -> None:
 def test_a_drill_that_comes_soon_is_waited_for_since_it_checks_production_too() -> None:
     known = NEW.after_sighting(live(), seen()).after_drill(drill(NOW))
     drilled, checked = drill_due_at(known, Policy()), database_check_due_at(known, Policy())
-    assert drilled == checked == NOW + timedelta(hours=6)
-    assert database_check_due_at(known, Policy(parity=False)) == drill(NOW).started_at + timedelta(hours=6)
+    assert drilled == NOW + spread(timedelta(hours=6), "d0", 0.5), "the first, so up to half sooner"
+    assert checked is not None
+    assert checked > drilled
+    at = drill(NOW).started_at
+    assert database_check_due_at(known, Policy(parity=False)) == at + rests(timedelta(hours=6), at)
     rare = Policy(drill_every=timedelta(hours=20))
-    assert database_check_due_at(known, rare) == drill(NOW).started_at + timedelta(hours=6), "too far away"
+    assert database_check_due_at(known, rare) == at + rests(timedelta(hours=6), at), "too far away"
 
 
 def test_how_often_it_is_compared() -> None:
@@ -204,6 +208,6 @@ def test_a_drill_of_a_sidecar_that_did_not_compare_is_made_again_soon() -> None:
     due = drill_due_at(old, Policy())
     assert due is not None
     assert due - NOW <= timedelta(minutes=1)
-    assert drill_due_at(old, Policy(parity=False)) == NOW + timedelta(hours=6)
+    assert drill_due_at(old, Policy(parity=False)) == NOW + rests(timedelta(hours=6))
     assert old.last_audit is not None
     assert old.last_audit.check is CheckKind.FULL

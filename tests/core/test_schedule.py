@@ -17,8 +17,16 @@ from hypothesis import strategies as st
 from sidecar.core.evidence import Evidence
 from sidecar.core.model import CheckKind, Content, LookResult, Outcome
 from sidecar.core.policy import Policy
-from sidecar.core.schedule import Busy, Heavy, HeavyKind, Seats, Subject, Work, due
-from sidecar.core.turns import LONG_AGO, database_check_due_at, drill_due_at, drill_kind, look_due_at
+from sidecar.core.schedule import Busy, Heavy, Seats, Subject, Work, due
+from sidecar.core.turns import (
+    LONG_AGO,
+    HeavyKind,
+    database_check_due_at,
+    drill_due_at,
+    drill_kind,
+    look_due_at,
+    queues_from,
+)
 from tests.core.evidences import (
     NOW,
     ago,
@@ -33,6 +41,7 @@ from tests.core.evidences import (
     listing,
     live,
     looked,
+    rests,
     seen,
     uncounted,
     unknown,
@@ -294,8 +303,10 @@ def test_long_work_rests_longer_before_it_is_repeated() -> None:
 
 
 def test_a_pass_rests_for_drill_every_and_production_for_its_own_interval() -> None:
-    assert drill_due_at(healthy(), POLICY) == NOW + POLICY.drill_every
-    assert database_check_due_at(healthy(), POLICY) == NOW + POLICY.database_check_every
+    assert drill_due_at(healthy(), POLICY) == NOW + rests(POLICY.drill_every)
+    assert database_check_due_at(healthy(), POLICY) == drill_due_at(healthy(), POLICY), "the drill checks it, too"
+    alone = replace(POLICY, parity=False)
+    assert database_check_due_at(healthy(), alone) == NOW + rests(POLICY.database_check_every, NOW)
     assert database_check_due_at(unknown(), POLICY) is None
     new = unknown().after_live(live())
     assert database_check_due_at(new, POLICY) == new.first_seen_at + POLICY.drill_timeout, "the first drill may say it"
@@ -313,11 +324,13 @@ def test_a_pass_rests_for_drill_every_and_production_for_its_own_interval() -> N
 )
 def test_a_migration_is_drilled_soon_once_the_replica_has_moved_on(migrated: Content) -> None:
     evidence = healthy().after_content(migrated, None)
-    assert drill_due_at(evidence, POLICY) == NOW + POLICY.drill_every, "the same position would come out the same"
+    assert drill_due_at(evidence, POLICY) == NOW + rests(POLICY.drill_every), (
+        "the same position would come out the same"
+    )
     moved = evidence.after_sighting(live(txid=43, captures=(capture(43),)), seen(shown=listing(txid=43)))
     assert drill_due_at(moved, POLICY) == NOW + MINUTE
     blind = moved.after_content(None, "not the app's user")
-    assert drill_due_at(blind, POLICY) == NOW + POLICY.drill_every, "an old reading of production says nothing"
+    assert drill_due_at(blind, POLICY) == NOW + rests(POLICY.drill_every), "an old reading of production says nothing"
 
 
 def planned(evidence: Evidence, policy: Policy, now: datetime = NOW) -> Work:
@@ -326,7 +339,7 @@ def planned(evidence: Evidence, policy: Policy, now: datetime = NOW) -> Work:
 
 def test_a_check_that_a_drill_will_make_is_not_taken_for_one_of_a_clock_set_back() -> None:
     seven = replace(POLICY, drill_every=7 * HOUR)
-    assert database_check_due_at(healthy(), seven) == NOW + 7 * HOUR, "past its own interval of 6 h"
+    assert database_check_due_at(healthy(), seven) == NOW + rests(7 * HOUR), "past its own interval of 6 h"
     assert planned(healthy(), seven).heavy == ()
     assert planned(healthy(), seven, NOW - 30 * HOUR).heavy != (), "a clock that was set back is noticed all the same"
 
@@ -336,9 +349,9 @@ def test_a_restart_of_litestream_brings_a_drill_forward_and_never_puts_one_off()
     restarted = healthy(at).after_claim(claim(NOW, started_at=NOW))
     assert drill_due_at(restarted, POLICY) == NOW
     overdue = healthy(NOW - 9 * HOUR).after_claim(claim(NOW, started_at=NOW))
-    assert drill_due_at(overdue, POLICY) == NOW - 3 * HOUR
+    assert drill_due_at(overdue, POLICY) == NOW - 9 * HOUR + rests(6 * HOUR)
     ahead = healthy().after_claim(claim(NOW, started_at=NOW + 24 * HOUR))  # the clock was set back under it
-    assert drill_due_at(ahead, POLICY) == NOW + POLICY.drill_every
+    assert drill_due_at(ahead, POLICY) == NOW + rests(POLICY.drill_every)
     assert planned(ahead, POLICY).heavy == ()
 
 
@@ -409,3 +422,33 @@ def test_what_integrity_check_found_is_looked_at_with_integrity_check_again() ->
     failed = healthy().after_drill(drill(NOW, Outcome.FAILED, "db_corrupt", check=CheckKind.FULL))
     assert drill_kind(failed, POLICY, NOW) is CheckKind.FULL
     assert drill_kind(failed.after_drill(drill()), POLICY, NOW) is CheckKind.FULL
+
+
+def test_what_began_together_does_not_stay_together() -> None:
+    """A thousand databases, or a thousand sidecars, whose drills all ended at one instant."""
+    first = replace(healthy(), last_audit=None)
+    for known, share in ((healthy(), 0.1), (first, 0.5)):
+        dues = [drill_due_at(replace(known, last_drill=drill(id=f"{number:012x}")), POLICY) for number in range(1000)]
+        early = [(NOW + POLICY.drill_every - due) / POLICY.drill_every for due in dues if due is not None]
+        assert 0 <= min(early) < max(early) <= share, "never later than drill-every"
+        tenths = Counter(int(each / share * 9.999) for each in early)
+        assert set(tenths) == set(range(10))
+        assert max(tenths.values()) < 150, "spread evenly"
+
+
+def test_what_never_comes_to_an_end_lets_the_others_pass_and_still_has_its_turn() -> None:
+    """The one seat, a hundred restores that hang, and one database whose drill has just become due."""
+    only = replace(POLICY, database_check_every=timedelta(days=30))
+    hanging = failing(3, took=POLICY.drill_timeout).after_database_check(database_check())
+    due_at = drill_due_at(hanging, only)
+    assert due_at is not None
+    fleet = {f"hangs{number:03d}": Subject(hanging, only) for number in range(100)}
+    for waited, first in ((POLICY.drill_every - MINUTE, "good"), (POLICY.drill_every + MINUTE, "hangs000")):
+        now = due_at + waited
+        good = Subject(healthy(now - rests(POLICY.drill_every)), only)
+        work = due(fleet | {"good": good}, now, seats=Seats(1, 1), busy=IDLE)
+        assert [each.path for each in work.heavy] == [first]
+    unreadable = replace(healthy(), database_check=could_not_check("unreadable", NOW), unchecked_in_a_row=3)
+    at = database_check_due_at(unreadable, POLICY)
+    assert at is not None
+    assert queues_from(unreadable, POLICY, HeavyKind.DATABASE_CHECK, at) == at + POLICY.database_check_every

@@ -21,8 +21,8 @@ from sidecar.core.evidence import Evidence
 from sidecar.core.instants import CLOCK_SLACK
 from sidecar.core.model import CheckKind, LookResult, Outcome
 from sidecar.core.policy import Policy
-from sidecar.core.schedule import Busy, HeavyKind, Seats, Subject, Work, due
-from sidecar.core.turns import LONG_AGO, database_check_due_at, drill_due_at, look_due_at
+from sidecar.core.schedule import Busy, Seats, Subject, Work, due
+from sidecar.core.turns import LONG_AGO, HeavyKind, database_check_due_at, drill_due_at, look_due_at, queues_from
 from tests.bench.month import figures_of
 from tests.core.evidences import NOW, could_not_check, database_check, drill, healthy, live, looked, seen, unknown
 from tests.simulation import Life
@@ -106,14 +106,14 @@ def believed(at: datetime | None, every: timedelta, now: datetime) -> datetime |
 
 
 def waiting(fleet: Fleet, now: datetime) -> dict[tuple[str, HeavyKind], datetime]:
-    """Since when each piece of heavy work has been due."""
+    """Since when each piece of heavy work has stood in the queue."""
     found = {}
     for path, evidence in fleet.items():
         drill_at = believed(drill_due_at(evidence, POLICY), POLICY.drill_every, now)
         check_at = believed(database_check_due_at(evidence, POLICY), POLICY.database_check_every, now)
         for kind, at in ((HeavyKind.DRILL, drill_at), (HeavyKind.DATABASE_CHECK, check_at)):
             if at is not None and at <= now:
-                found[path, kind] = at
+                found[path, kind] = queues_from(evidence, POLICY, kind, at)
     return found
 
 
@@ -313,6 +313,22 @@ def test_days_with_outages_and_damage_come_out_as_the_policy_says() -> None:
     assert tally.overdue_most == 0
     assert len(tally.planned_us) > 100
     assert json.dumps(figures_of(world, tally, 1.0))
+
+
+def test_days_at_rest_cost_audits_and_what_changes_and_damage_waits_for_an_audit() -> None:
+    often = replace(FLEET, audit_every=timedelta(days=3))
+    world = month(policy=often, days=9, whole_every=HOUR, changing=0.02)
+    busy, rest = (Life(replace(world, at_rest=at_rest), NOW).run() for at_rest in (False, True))
+    assert busy.skipped == 0
+    assert sum(rest.drills.values()) < sum(busy.drills.values()) / 2
+    assert rest.skipped > sum(rest.drills.values())
+    assert rest.overdue_most == 0
+    assert rest.longest_gap < FLEET.drill_every + 2 * HOUR, "a proof that stands counts as one"
+    assert rest.delays
+    assert max(rest.delays) < often.audit_every + FLEET.drill_every + 10 * HOUR
+    assert max(rest.delays) > 2 * FLEET.drill_every, "names and times do not show it"
+    most = max(rest.audits_by_day[day] for day in range(4, 9))
+    assert most < 0.6 * rest.audits_by_day[0], "audits that began on one day do not stay on one"
 
 
 def test_looks_that_tell_nothing_may_be_counted_instead_of_lived() -> None:

@@ -21,7 +21,21 @@ from sidecar.core.parity import ParityResult
 from sidecar.core.policy import Policy
 from sidecar.core.schedule import Busy, Seats, Subject, Work, due
 from sidecar.core.turns import drill_due_at, stands
-from tests.core.evidences import NOW, ROOM, ago, audit, claim, drill, healthy, listing, live, looked, parity, seen
+from tests.core.evidences import (
+    NOW,
+    ROOM,
+    ago,
+    audit,
+    claim,
+    drill,
+    healthy,
+    listing,
+    live,
+    looked,
+    parity,
+    rests,
+    seen,
+)
 
 POLICY = Policy()
 HOUR = timedelta(hours=1)
@@ -49,7 +63,7 @@ def test_the_drill_that_is_due_is_not_made() -> None:
     assert not [each for each in work.heavy if each.kind == "drill"]
     stood = proved().after_standing()
     assert stood.proof_stood_at == THEN
-    assert drill_due_at(stood, POLICY) == THEN + POLICY.drill_every, "and then it is asked again"
+    assert drill_due_at(stood, POLICY) == THEN + rests(POLICY.drill_every), "and then it is asked again"
 
 
 ENDS: dict[str, Callable[[Evidence], Evidence]] = {
