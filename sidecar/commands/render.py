@@ -104,21 +104,30 @@ def fleet_table(document: Document, headline: str | None = None) -> str:
         return age(time, document["checked_at"]) if short else time or "?"
 
     for each in document["databases"]:
-        drill, version, snapshot = each["last_drill"], each["schema_version"], each["snapshot"]
+        version, snapshot = each["schema_version"], each["snapshot"]
         table.add_row(
             Text(each["name"]),
             Text("yes", "green") if each["ready"] else Text("no", "bold red"),
             Text(seconds_for_people(each["position"]["lag_seconds"])),
             Text(at(snapshot["created_at"])) if snapshot else Text("none", "yellow"),
-            Text(f"{drill['outcome']} {at(drill['finished_at'])}", _OUTCOMES[drill["outcome"]])
-            if drill
-            else Text("never", "yellow"),
+            _last_drill(each, at),
             Text(version["value"] if version else "?"),
         )
     word = headline or ("READY" if document["ready"] else "NOT READY")
     first = Text.assemble((word, "bold green" if document["ready"] else "bold red"), "  ", document["reason"])
     findings = list(_findings(document))
     return drawn(first, *(["", table] if document["databases"] else []), *(["", *findings] if findings else []))
+
+
+def _last_drill(database: Document, at: Callable[[str | None], str]) -> Any:
+    """How and when it ended, and where no other was needed since, as of when that was seen."""
+    from rich.text import Text  # noqa: PLC0415 - only where a person looks
+
+    drill, stood_at = database["last_drill"], database.get("proof_stood_at")  # a daemon of before does not say
+    if not drill:
+        return Text("never", "yellow")
+    stands = f", stands {at(stood_at)}" if stood_at else ""
+    return Text(f"{drill['outcome']} {at(drill['finished_at'])}{stands}", _OUTCOMES[drill["outcome"]])
 
 
 def _findings(document: Document) -> Iterable[Any]:

@@ -15,14 +15,15 @@ import pytest
 
 from sidecar import __version__
 from sidecar.adapters.http_server import HttpServer
-from sidecar.commands.render import history_table
+from sidecar.commands.render import fleet_table, history_table
 from sidecar.core.model import LookResult, Outcome, Sighting
 from sidecar.core.parity import Parity, ParityResult, inconclusive
+from sidecar.core.policy import Policy
 from sidecar.core.settings_model import Listen
-from sidecar.core.verdict import drill_document
+from sidecar.core.verdict import FleetVerdict, drill_document, fleet_document, verdict_of
 from tests.faces.commands import COMMAND, Scene, in_terminal, interrupt, run, start
 from tests.faces.site import Site
-from tests.fakes import NOW, drill, healthy
+from tests.fakes import NOW, database, drill, healthy
 from tests.litestreams import free_port, until
 
 COMMANDS = ["run", "demo", "doctor", "status", "history", "verify"]
@@ -201,6 +202,15 @@ def test_the_history_says_how_much_of_production_each_drill_proved() -> None:
     assert [row.split("  ")[-1].strip() for row in rows] == ["100%", "99.99%", "?", "?", "-", "pages differ"]
     assert "app not compared 2 times, last 2026-11-23T03:00:00Z: production is not in reach" in told
     assert "app failed 2026-11-23T03:00:00Z: pages_differ: 2 of 20000 pages are not what production held" in told
+
+
+def test_a_proof_that_stands_is_told_beside_its_drill() -> None:
+    drilled = healthy()
+    for evidence, stands in ((drilled, False), (replace(drilled, proof_stood_at=NOW + timedelta(hours=6)), True)):
+        verdict = verdict_of(database(), evidence, Policy(), None, NOW + timedelta(hours=7))
+        told = " ".join(fleet_table(fleet_document(FleetVerdict((verdict,), verdict.now), "1.2.3")).split())
+        assert "passed 2026-11-23T03:00:00Z" in told
+        assert ("stands 2026-11-23T09:00:00Z" in told) == stands
 
 
 @pytest.mark.parametrize("columns", [80, 200])
