@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sidecar.core.evidence import Evidence
@@ -17,6 +17,7 @@ from sidecar.core.turns import (
     LONG_AGO,
     SOON_SHARE,
     HeavyKind,
+    believed_from,
     check_due_after,
     drill_due_at,
     drill_kind,
@@ -41,10 +42,38 @@ class Heavy:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A database to plan for."""
+    """A database to plan for, with what the evidence says of when its work is due.
+
+    Reckoned once for each evidence, since a thousand databases are planned for every second and little is learnt in between. At an
+    instant from `believed_from` on and before `next_at` nothing is due; before `believed_from` the clock was set back.
+    """
 
     evidence: Evidence
     policy: Policy
+    look_at: datetime = field(init=False, repr=False, compare=False)
+    drill_at: datetime | None = field(init=False, repr=False, compare=False)
+    check_at: datetime | None = field(init=False, repr=False, compare=False)
+    next_at: datetime = field(init=False, repr=False, compare=False)
+    believed_from: datetime = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        evidence, policy = self.evidence, self.policy
+        look_at, drill_at = look_due_at(evidence, policy), drill_due_at(evidence, policy)
+        check_at = check_due_after(evidence, policy, drill_at)
+        dues = [(look_at, policy.look_every)]
+        if drill_at is not None:
+            dues.append((drill_at, policy.drill_every))
+        if check_at is not None:
+            dues.append((check_at, policy.database_check_every * (1 + SOON_SHARE)))
+        for name, value in (
+            ("look_at", look_at), ("drill_at", drill_at), ("check_at", check_at), ("next_at", min(at for at, _ in dues)),
+            ("believed_from", max(believed_from(at, every) for at, every in dues)),
+        ):  # fmt: skip
+            object.__setattr__(self, name, value)
+
+    def rests(self, now: datetime) -> bool:
+        """Whether nothing is due at this instant."""
+        return self.believed_from <= now < self.next_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +121,10 @@ def due(
     heavy: list[tuple[int, datetime, str, Heavy]] = []
     standing: list[str] = []
     drills_due = 0
-    for path, (evidence, policy) in ((path, (each.evidence, each.policy)) for path, each in fleet.items()):
-        drill_at = drill_due_at(evidence, policy)
-        check_at = check_due_after(evidence, policy, drill_at)
+    awake = {path: each for path, each in fleet.items() if not each.rests(now) or path in wanted}
+    for path, subject in awake.items():
+        evidence, policy = subject.evidence, subject.policy
+        drill_at, check_at = subject.drill_at, subject.check_at
         if drill_at is not None:
             drill_at = not_ahead(drill_at, policy.drill_every, now)
         idle = path not in wanted and path not in busy.heavy
@@ -113,17 +143,18 @@ def due(
         if check_at is not None and check_at <= now:
             since = queues_from(evidence, policy, HeavyKind.DATABASE_CHECK, check_at)
             heavy.append((len(wanted), since, path, Heavy(path, HeavyKind.DATABASE_CHECK, due_at=check_at)))
-    looks = _looks(fleet, now, seats.looks, busy.looks)
+    looks = _looks(fleet, awake, now, seats.looks, busy.looks)
     return Work(looks, _heavy(heavy, seats.heavy, busy.heavy), drills_due, tuple(standing))
 
 
-def _looks(fleet: Mapping[str, Subject], now: datetime, seats: int, busy: AbstractSet[str]) -> tuple[str, ...]:
+def _looks(
+    fleet: Mapping[str, Subject], awake: Mapping[str, Subject], now: datetime, seats: int, busy: AbstractSet[str]
+) -> tuple[str, ...]:
     """The most overdue first; stores that are silent take half the seats at most, so that the others are listed in time."""
     waiting = sorted(
         (-_overdue(subject, at, now), path)
-        for path, subject in fleet.items()
-        if path not in busy
-        and (at := not_ahead(look_due_at(subject.evidence, subject.policy), subject.policy.look_every, now)) <= now
+        for path, subject in awake.items()
+        if path not in busy and (at := not_ahead(subject.look_at, subject.policy.look_every, now)) <= now
     )
     paths = [path for _, path in waiting]
     evidence = {path: fleet[path].evidence for path in (*paths, *busy) if path in fleet}

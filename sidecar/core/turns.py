@@ -210,4 +210,9 @@ def _checks_it_too(evidence: Evidence, policy: Policy, due_at: datetime, drill_a
 
 def not_ahead(at: datetime, every: timedelta, now: datetime) -> datetime:
     """`at`, or long ago where it lies farther ahead than one interval: the clock was set back since it was reckoned."""
-    return LONG_AGO if at - now > every + CLOCK_SLACK else at
+    return LONG_AGO if now < believed_from(at, every) else at
+
+
+def believed_from(at: datetime, every: timedelta) -> datetime:
+    """From which instant on `at` is no farther ahead than one interval."""
+    return at - every - CLOCK_SLACK if at > LONG_AGO + every + CLOCK_SLACK else LONG_AGO
