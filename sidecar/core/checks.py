@@ -196,16 +196,16 @@ CHECKS: Mapping[str, Check] = {
 
 # What of the evidence a check's answer rests on, where that answer says how long it holds: while none of it is exchanged for
 # another value, nor the policy, a finding may be held for as long as it says (`held.py`). `ROOM` stands for the room for drills,
-# `FILE` for what of `live` is not read anew every few seconds.
-ROOM, FILE = "room", "live.file"
+# `FILE` and `SAID` for what of `live` and `claim` is not new every few seconds.
+ROOM, FILE, SAID = "room", "live.file", "claim.said"
 READS: Mapping[str, tuple[str, ...]] = {
     "litestream": ("claim",),
     "replica": ("sighting",),
-    "lag": ("live", "claim", "sighting", "listing", "covered_at", "covered_live", "ahead"),
+    "lag": ("live", SAID, "sighting", "listing", "covered_at", "covered_live", "ahead"),
     "snapshot": ("listing", "sighting"),
     "chain": ("listing", "sighting"),
     "drill": ("last_conclusive", "last_passed", "last_drill", "proof_stood_at"),
-    "parity": ("last_compared", "last_drill", "claim", "last_passed", "proof_stood_at"),
+    "parity": ("last_compared", "last_drill", SAID, "last_passed", "proof_stood_at"),
     "identity": ("replaced_at", "content", "last_conclusive", "last_passed", "baseline"),
     "database": (FILE, "database_check", "database_found"),
     "schema": ("content", "content_error", "last_passed"),

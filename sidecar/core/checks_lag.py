@@ -32,8 +32,8 @@ def lag(case: Case) -> Finding:
         return future
     lag_s, limit = seconds(evidence.lag(case.now) or timedelta(0)), case.policy.max_lag.total_seconds()
     sync_error = evidence.claim.sync_error if evidence.claim is not None and evidence.claim.up else None
-    unseen_s = _not_looked_for(case, limit)
-    if lag_s > limit and unseen_s is not None and not sync_error:
+    unseen_s = _not_looked_for(case, limit) if lag_s > limit else None
+    if unseen_s is not None and not sync_error:
         return Finding(
             name, Status.UNKNOWN, f"the replica was last listed {unseen_s:.0f} s ago; commits of the last {lag_s:.0f} s may "
             f"not be in it (limit {limit:.0f} s)", Reason.LAGGING,

@@ -13,7 +13,7 @@ from itertools import compress
 from operator import attrgetter, is_not
 
 from sidecar.core.case import Case, Scratch, seconds
-from sidecar.core.checks import CHECKS, FILE, READS, ROOM, Judged
+from sidecar.core.checks import CHECKS, FILE, READS, ROOM, SAID, Judged
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import TIMELESS, Finding
 from sidecar.core.model import Database
@@ -34,11 +34,12 @@ NEVER, FOREVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=U
 
 _FIELDS = tuple(each.name for each in fields(Evidence))
 _values = attrgetter(*_FIELDS)
-_BITS = tuple(1 << number for number in range(len(_FIELDS) + 2))
-_BIT = dict(zip((*_FIELDS, ROOM, FILE), _BITS, strict=True))
+_BITS = tuple(1 << number for number in range(len(_FIELDS) + 3))
+_BIT = dict(zip((*_FIELDS, ROOM, FILE, SAID), _BITS, strict=True))
 _CHECKS = tuple((check, sum(_BIT[field] for field in READS[name])) for name, check in CHECKS.items())
-_POSITION = _BIT["live"] | _BIT["claim"] | _BIT["listing"]
+_POSITION = _BIT["live"] | _BIT[SAID] | _BIT["listing"]
 _PROVED = _BIT["listing"] | _BIT["last_drill"] | _BIT["proof_stood_at"] | _BIT["content"]
+_LIVE, _CLAIM = _BIT["live"], _BIT["claim"]
 _ALL = sum(_BITS)
 _LAG = list(CHECKS).index("lag")
 
@@ -128,7 +129,30 @@ def _changed(before: Evidence, after: Evidence) -> int:
     if before is after:
         return 0
     changed = sum(compress(_BITS, map(is_not, _values(before), _values(after))))
-    return changed | _BIT[FILE] if changed & _BIT["live"] and _file(before) != _file(after) else changed
+    if changed & _CLAIM and _said(before) != _said(after):
+        changed |= _BIT[SAID]
+    if not changed & _LIVE:
+        return changed
+    if _reading(before) == _reading(after):
+        return changed ^ _LIVE
+    return changed | _BIT[FILE] if _file(before) != _file(after) else changed
+
+
+def _reading(evidence: Evidence) -> tuple[object, ...] | None:
+    """What the local files said. Of when that was, checks ask only whether it was after the newest look (`ahead.positions`)."""
+    live, seen = evidence.live, evidence.sighting
+    if live is None:
+        return None
+    after = seen is not None and seen.finished_at is not None and live.read_at >= seen.finished_at
+    return (*live.fingerprint, live.captures, live.error, after)
+
+
+def _said(evidence: Evidence) -> tuple[object, ...] | None:
+    """What Litestream said of itself and of the database, whenever that was."""
+    claim = evidence.claim
+    if claim is None:
+        return None
+    return (claim.source, claim.up, claim.managed, claim.started_at, claim.txid, claim.sync_error, claim.error)
 
 
 def _file(evidence: Evidence) -> tuple[object, ...]:

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.case import Case, Scratch
-from sidecar.core.checks import CHECKS, FILE, READS, ROOM, judge
+from sidecar.core.checks import CHECKS, FILE, READS, ROOM, SAID, judge
 from sidecar.core.evidence import Evidence
-from sidecar.core.finding import Status
+from sidecar.core.finding import Reason, Status
 from sidecar.core.held import Held
-from sidecar.core.model import Database, LookResult, Outcome
+from sidecar.core.model import Claim, ClaimSource, Database, LookResult, Outcome
 from sidecar.core.policy import Policy
 from sidecar.core.verdict import FleetVerdict, Verdict, database_document, fleet_document, verdict_of
 from sidecar.core.verdict_text import fleet_text
@@ -216,7 +216,7 @@ def test_a_check_reads_no_more_than_stands_in_the_table_where_its_answer_may_be_
         finding = check(Case(seen, policy, FREE, NOW + later))
         if finding is None or finding.holds is None:
             continue
-        listed = {"live" if each == FILE else each for each in READS[name]} - {ROOM}
+        listed = {{FILE: "live", SAID: "claim"}.get(each, each) for each in READS[name]} - {ROOM}
         assert object.__getattribute__(seen, "_read") <= listed, name
 
 
@@ -229,7 +229,7 @@ def test_no_finding_that_blocks_is_ever_held(known: Evidence, later: timedelta) 
 
 def test_the_table_names_every_check() -> None:
     assert list(READS) == list(CHECKS)
-    assert {each for names in READS.values() for each in names} <= FIELDS | {ROOM, FILE}
+    assert {each for names in READS.values() for each in names} <= FIELDS | {ROOM, FILE, SAID}
 
 
 # The text
@@ -244,3 +244,34 @@ def test_the_body_of_ready_is_the_document_to_the_byte(known: list[Evidence]) ->
     whole = FleetVerdict(verdicts, NOW)
     texts = [json.dumps(database_document(each)) for each in verdicts]
     assert fleet_text(whole, "1.0.0", texts) == json.dumps(fleet_document(whole, "1.0.0"))
+
+
+def test_local_files_that_say_the_same_after_a_look_may_say_that_the_replica_is_ahead() -> None:
+    """Before the look had ended they proved nothing of that; only when they were read has changed."""
+    shown = replace(evidences.listing(txid=45), read_at=NOW)
+    seen = replace(evidences.seen(NOW, shown), finished_at=NOW + timedelta(seconds=2))
+    before = replace(healthy(), sighting=seen, listing=shown, covered_at=NOW)
+    held = new(before)
+    assert asked(held, before, SOON, POLICIES[0], FREE).judged.findings[2].status is Status.PASS
+    assert before.live is not None
+    after = replace(before, live=replace(before.live, read_at=NOW + timedelta(seconds=3)))
+    ahead = asked(held, after, NOW + timedelta(seconds=4), POLICIES[0], FREE)
+    assert {each.name: each.reason for each in ahead.judged.blocking} == {"lag": Reason.REPLICA_AHEAD}
+
+
+def test_whatever_litestream_says_anew_is_heard() -> None:
+    """Everything it can say, but for when it was asked and what it last did."""
+    said: dict[str, Any] = {
+        "source": ClaimSource.NONE, "up": False, "managed": False, "started_at": NOW, "txid": 99, "sync_error": "no room",
+        "error": "refused", "version": "0.5.18",
+    }  # fmt: skip
+    heard = {each.name for each in fields(Claim)} - {"read_at", "last_sync_at", "pid"}
+    assert set(said) == heard, "a fact that this test does not know"
+    for first in (None, "the disk is full"):
+        known = replace(healthy(), live=None, claim=evidences.claim(sync_error=first))
+        assert known.claim is not None
+        for name, value in said.items():
+            held = new(known)
+            asked(held, known, SOON, POLICIES[0], FREE)
+            another = replace(known, claim=replace(known.claim, **{name: value}))
+            asked(held, another, SOON + timedelta(seconds=1), POLICIES[0], FREE)
