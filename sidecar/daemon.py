@@ -217,10 +217,7 @@ class Daemon:
 
     def _subject(self, path: str, known: Evidence | None, policy: Policy, now: datetime) -> Subject:
         """The one of the last plan where nothing was learnt since: a thousand new objects every second keep the garbage collector busy."""
-        before = self._subjects.get(path)
-        if before is not None and before.evidence is known and before.policy is policy:
-            return before
-        return Subject(known if known is not None else Evidence(first_seen_at=now), policy)
+        return Subject.of(known if known is not None else Evidence(first_seen_at=now), policy, self._subjects.get(path))
 
     def _look(self, fleet: Fleet, evidence: Mapping[str, Evidence]) -> None:
         """Begin the looks that were planned, as far as seats are free."""

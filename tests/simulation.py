@@ -68,7 +68,7 @@ class Life:
         self.stores = [Store(began_at) for _ in range(world.stores)]
         paths = [f"/data/{number:06d}.db" for number in range(world.databases)]
         self.truths = {path: self._truth(number) for number, path in enumerate(paths)}
-        self.subjects = {path: Subject(Evidence(first_seen_at=began_at), world.policy) for path in paths}
+        self.subjects = {path: Subject.of(Evidence(first_seen_at=began_at), world.policy) for path in paths}
         self.looking: set[str] = set()
         self.working: set[str] = set()
         self.asked: dict[str, datetime] = {}  # in the order of asking, like the desk
@@ -173,7 +173,7 @@ class Life:
         return Sighting(begun_at, LookResult.OK, "", "", listing, at)
 
     def _record(self, path: str, evidence: Evidence) -> None:
-        self.subjects[path] = Subject(evidence, self.world.policy)
+        self.subjects[path] = Subject.of(evidence, self.world.policy)
         self._reckon(path)
 
     def _looked(self, path: str, begun_at: datetime) -> None:

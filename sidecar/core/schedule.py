@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter, is_not
 
 from sidecar.core.evidence import Evidence
 from sidecar.core.model import CheckKind, LookResult
@@ -41,39 +42,71 @@ class Heavy:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A database to plan for, with what the evidence says of when its work is due.
+class Dues:
+    """When a database's work is due; nothing of it at an instant from `believed_from` on and before `next_at`.
 
-    Reckoned once for each evidence, since a thousand databases are planned for every second and little is learnt in between. At an
-    instant from `believed_from` on and before `next_at` nothing is due; before `believed_from` the clock was set back.
+    Before `believed_from` the clock was set back.
+    """
+
+    look_at: datetime
+    drill_at: datetime | None
+    check_at: datetime | None
+    next_at: datetime
+    believed_from: datetime
+
+
+def dues_of(evidence: Evidence, policy: Policy) -> Dues:
+    """What evidence says of it."""
+    look_at, drill_at = look_due_at(evidence, policy), drill_due_at(evidence, policy)
+    check_at = check_due_after(evidence, policy, drill_at)
+    dues = [(look_at, policy.look_every)]
+    if drill_at is not None:
+        dues.append((drill_at, policy.drill_every))
+    if check_at is not None:
+        dues.append((check_at, policy.database_check_every * (1 + SOON_SHARE)))
+    return Dues(
+        look_at, drill_at, check_at, min(at for at, _ in dues), max(believed_from(at, every) for at, every in dues)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A database to plan for, with when its work is due.
+
+    That is reckoned anew only where something was learnt that it depends on: a thousand databases are planned for every second, and of
+    most of them there is nothing new but that their files, and Litestream, say what they said.
     """
 
     evidence: Evidence
     policy: Policy
-    look_at: datetime = field(init=False, repr=False, compare=False)
-    drill_at: datetime | None = field(init=False, repr=False, compare=False)
-    check_at: datetime | None = field(init=False, repr=False, compare=False)
-    next_at: datetime = field(init=False, repr=False, compare=False)
-    believed_from: datetime = field(init=False, repr=False, compare=False)
+    dues: Dues
 
-    def __post_init__(self) -> None:
-        evidence, policy = self.evidence, self.policy
-        look_at, drill_at = look_due_at(evidence, policy), drill_due_at(evidence, policy)
-        check_at = check_due_after(evidence, policy, drill_at)
-        dues = [(look_at, policy.look_every)]
-        if drill_at is not None:
-            dues.append((drill_at, policy.drill_every))
-        if check_at is not None:
-            dues.append((check_at, policy.database_check_every * (1 + SOON_SHARE)))
-        for name, value in (
-            ("look_at", look_at), ("drill_at", drill_at), ("check_at", check_at), ("next_at", min(at for at, _ in dues)),
-            ("believed_from", max(believed_from(at, every) for at, every in dues)),
-        ):  # fmt: skip
-            object.__setattr__(self, name, value)
+    @classmethod
+    def of(cls, evidence: Evidence, policy: Policy, before: Subject | None = None) -> Subject:
+        """`before`: the same database's, of an earlier plan."""
+        if before is not None and before.policy is policy:
+            if before.evidence is evidence:
+                return before
+            if _bearing(before.evidence) == _bearing(evidence) and not any(
+                map(is_not, _bearing_facts(before.evidence), _bearing_facts(evidence))
+            ):
+                return cls(evidence, policy, before.dues)
+        return cls(evidence, policy, dues_of(evidence, policy))
 
     def rests(self, now: datetime) -> bool:
         """Whether nothing is due at this instant."""
-        return self.believed_from <= now < self.next_at
+        return self.dues.believed_from <= now < self.dues.next_at
+
+
+# What of the evidence `turns.py` may reckon with, compared by identity; of what is learnt anew every few seconds, `_bearing` says it.
+_NEW_ALL_THE_TIME = {"live", "claim", "covered_at", "covered_live", "ahead"}
+_bearing_facts = attrgetter(*(each.name for each in fields(Evidence) if each.name not in _NEW_ALL_THE_TIME))
+
+
+def _bearing(evidence: Evidence) -> tuple[object, ...]:
+    live, claim = evidence.live, evidence.claim
+    started_at = claim.started_at if claim is not None and claim.up else None
+    return evidence.changing, live is None or live.file_id is None, started_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +157,7 @@ def due(
     awake = {path: each for path, each in fleet.items() if not each.rests(now) or path in wanted}
     for path, subject in awake.items():
         evidence, policy = subject.evidence, subject.policy
-        drill_at, check_at = subject.drill_at, subject.check_at
+        drill_at, check_at = subject.dues.drill_at, subject.dues.check_at
         if drill_at is not None:
             drill_at = not_ahead(drill_at, policy.drill_every, now)
         idle = path not in wanted and path not in busy.heavy
@@ -154,7 +187,7 @@ def _looks(
     waiting = sorted(
         (-_overdue(subject, at, now), path)
         for path, subject in awake.items()
-        if path not in busy and (at := not_ahead(subject.look_at, subject.policy.look_every, now)) <= now
+        if path not in busy and (at := not_ahead(subject.dues.look_at, subject.policy.look_every, now)) <= now
     )
     paths = [path for _, path in waiting]
     evidence = {path: fleet[path].evidence for path in (*paths, *busy) if path in fleet}

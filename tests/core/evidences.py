@@ -279,7 +279,7 @@ _database_checks = st.sampled_from(
     [(True, None), (False, "db_corrupt"), (None, "unreadable"), (None, "check_old")]
 ).map(lambda found: lambda at: database_check(at, sound=found[0], reason=found[1]))
 
-_events: st.SearchStrategy[Event] = st.one_of(
+events: st.SearchStrategy[Event] = st.one_of(
     _lives.map(lambda made: lambda evidence, at: evidence.after_live(made(at))),
     _claims.map(lambda made: lambda evidence, at: evidence.after_claim(made(at))),
     _drills.map(lambda made: lambda evidence, at: evidence.after_drill(made(at))),
@@ -300,7 +300,7 @@ _events: st.SearchStrategy[Event] = st.one_of(
 @st.composite
 def histories(draw: st.DrawFn, base: Evidence | None = None) -> Evidence:
     """Evidence after some events, the last of them no later than NOW; now and then it begins with a healthy database."""
-    steps = draw(st.lists(st.tuples(st.sampled_from([1, 30, 300, 7200, 86400]), _events), max_size=8))
+    steps = draw(st.lists(st.tuples(st.sampled_from([1, 30, 300, 7200, 86400]), events), max_size=8))
     length = sum(step for step, _ in steps)
     at = NOW - timedelta(seconds=length)
     evidence = base or (healthy(at) if draw(st.booleans()) else unknown(at))

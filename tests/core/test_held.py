@@ -61,7 +61,7 @@ def new(known: Evidence) -> Held:
     st.lists(
         st.tuples(
             STEPS,
-            st.none() | evidences._events,  # noqa: SLF001 - of the tests
+            st.none() | evidences.events,
             st.sampled_from(POLICIES),
             st.sampled_from([None, FREE, Scratch(NOW, 1)]),
         ),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count, pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -36,6 +37,7 @@ from tests.core.evidences import (
     could_not_check,
     database_check,
     drill,
+    events,
     healthy,
     histories,
     listing,
@@ -55,7 +57,7 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 def plan(
     fleet: Mapping[str, Evidence], *, looks: int = 4, heavy: int = 1, busy: Busy = IDLE, requested: Iterable[str] = ()
 ) -> Work:
-    subjects = {path: Subject(evidence, POLICY) for path, evidence in fleet.items()}
+    subjects = {path: Subject.of(evidence, POLICY) for path, evidence in fleet.items()}
     return due(subjects, NOW, seats=Seats(looks, heavy), busy=busy, requested=requested)
 
 
@@ -135,7 +137,7 @@ def test_a_database_under_work_is_not_begun_again_even_when_asked_for(fleet: dic
 def test_nothing_ever_waits_longer_than_its_interval(evidence: Evidence) -> None:
     """Whatever happened before NOW, also with the clock set back to NOW."""
     later = NOW + max(POLICY.drill_every, POLICY.database_check_every, POLICY.look_every) + timedelta(minutes=2)
-    subjects = {"a": Subject(evidence, POLICY)}
+    subjects = {"a": Subject.of(evidence, POLICY)}
     for now in (later, LONG_AGO + timedelta(days=9)):
         work = due(subjects, now, seats=Seats(9, 9), busy=IDLE)
         assert work.looks == ("a",)
@@ -174,7 +176,7 @@ class Life:
             self._tick()
 
     def _begin(self, work_s: tuple[float, float], asked: list[str]) -> None:
-        subjects = {path: Subject(evidence, POLICY) for path, evidence in self.evidence.items()}
+        subjects = {path: Subject.of(evidence, POLICY) for path, evidence in self.evidence.items()}
         busy = Busy(frozenset(self.looking), frozenset(self.running))
         work = due(subjects, self.now, seats=self.seats, busy=busy, requested=asked)
         for path in work.looks:
@@ -334,7 +336,7 @@ def test_a_migration_is_drilled_soon_once_the_replica_has_moved_on(migrated: Con
 
 
 def planned(evidence: Evidence, policy: Policy, now: datetime = NOW) -> Work:
-    return due({"a": Subject(evidence, policy)}, now, seats=Seats(1, 1), busy=IDLE)
+    return due({"a": Subject.of(evidence, policy)}, now, seats=Seats(1, 1), busy=IDLE)
 
 
 def test_a_check_that_a_drill_will_make_is_not_taken_for_one_of_a_clock_set_back() -> None:
@@ -380,7 +382,7 @@ def test_a_thousand_new_databases_do_not_keep_one_from_being_looked_at_that_chan
     now = NOW + timedelta(seconds=160)
     new = {f"n{number:04}": replace(unknown(NOW), first_seen_at=NOW) for number in range(1000)}
     work = due(
-        {path: Subject(each, POLICY) for path, each in {**new, "z": busy}.items()}, now, seats=Seats(4, 0), busy=IDLE
+        {path: Subject.of(each, POLICY) for path, each in {**new, "z": busy}.items()}, now, seats=Seats(4, 0), busy=IDLE
     )
     assert work.looks == ("z", "n0000", "n0001", "n0002"), "three of its intervals late, the others less than three"
 
@@ -392,7 +394,7 @@ def test_a_silent_store_rests_as_long_as_it_kept_us_and_takes_half_the_seats() -
     )
     assert look_due_at(silent, POLICY) == NOW + timedelta(seconds=50)
     fleet = {**{f"s{number}": silent for number in range(9)}, **{f"t{number}": healthy() for number in range(9)}}
-    subjects = {path: Subject(evidence, POLICY) for path, evidence in fleet.items()}
+    subjects = {path: Subject.of(evidence, POLICY) for path, evidence in fleet.items()}
     begun = due(subjects, NOW + HOUR, seats=Seats(4, 0), busy=IDLE).looks
     assert sorted(each[0] for each in begun) == ["s", "s", "t", "t"]
     busy = Busy(frozenset(("s0", "s1")), frozenset())
@@ -442,13 +444,44 @@ def test_what_never_comes_to_an_end_lets_the_others_pass_and_still_has_its_turn(
     hanging = failing(3, took=POLICY.drill_timeout).after_database_check(database_check())
     due_at = drill_due_at(hanging, only)
     assert due_at is not None
-    fleet = {f"hangs{number:03d}": Subject(hanging, only) for number in range(100)}
+    fleet = {f"hangs{number:03d}": Subject.of(hanging, only) for number in range(100)}
     for waited, first in ((POLICY.drill_every - MINUTE, "good"), (POLICY.drill_every + MINUTE, "hangs000")):
         now = due_at + waited
-        good = Subject(healthy(now - rests(POLICY.drill_every)), only)
+        good = Subject.of(healthy(now - rests(POLICY.drill_every)), only)
         work = due(fleet | {"good": good}, now, seats=Seats(1, 1), busy=IDLE)
         assert [each.path for each in work.heavy] == [first]
     unreadable = replace(healthy(), database_check=could_not_check("unreadable", NOW), unchecked_in_a_row=3)
     at = database_check_due_at(unreadable, POLICY)
     assert at is not None
     assert queues_from(unreadable, POLICY, HeavyKind.DATABASE_CHECK, at) == at + POLICY.database_check_every
+
+
+@given(histories(), st.lists(st.tuples(st.timedeltas(timedelta(0), HOUR), st.none() | events), max_size=6))
+@settings(deadline=None, max_examples=150)
+def test_what_was_reckoned_once_is_what_would_be_reckoned_anew(
+    known: Evidence, more: list[tuple[timedelta, Any]]
+) -> None:
+    subject, now = Subject.of(known, POLICY), NOW
+    for step, event in more:
+        now += step
+        known = event(known, now) if event is not None else known
+        for learnt in (known, known.after_claim(claim(now)), known.after_live(replace(live(now), file_id=None))):
+            again = Subject.of(learnt, POLICY, subject)
+            assert again == Subject.of(learnt, POLICY)
+        subject = Subject.of(known, POLICY, subject)
+
+
+def test_only_what_bears_on_when_work_is_due_makes_it_reckoned_anew() -> None:
+    known = healthy()
+    before = Subject.of(known, POLICY)
+    for same in (
+        known.after_claim(replace(claim(), read_at=NOW + MINUTE)),
+        replace(known, live=live(NOW + MINUTE, modified_at=ago(hours=1)), covered_at=NOW + MINUTE),
+    ):
+        assert Subject.of(same, POLICY, before).dues is before.dues
+        assert Subject.of(same, POLICY, before).evidence is same
+    assert Subject.of(known, POLICY, before) is before
+    restarted = known.after_claim(replace(claim(), started_at=NOW + MINUTE))
+    assert Subject.of(restarted, POLICY, before).dues.drill_at == NOW + MINUTE
+    other = replace(POLICY, look_every=9 * MINUTE)
+    assert Subject.of(known, other, before).dues != before.dues

@@ -96,7 +96,7 @@ LARGE = Recipe(7, 5000, 0.1)
 
 
 def planned(fleet: Fleet, now: datetime = NOW, **more: object) -> Work:
-    subjects = {path: Subject(evidence, POLICY) for path, evidence in fleet.items()}
+    subjects = {path: Subject.of(evidence, POLICY) for path, evidence in fleet.items()}
     return due(subjects, now, **({"seats": Seats(4, 2), "busy": IDLE} | more))  # type: ignore[arg-type] # as `due` takes them
 
 

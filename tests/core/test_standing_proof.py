@@ -54,7 +54,7 @@ def proved(at: datetime = NOW) -> Evidence:
 
 
 def planned(evidence: Evidence, now: datetime, policy: Policy = POLICY, **more: object) -> Work:
-    return due({"a": Subject(evidence, policy)}, now, seats=SEATS, busy=IDLE, **more)  # type: ignore[arg-type] # as `due` takes them
+    return due({"a": Subject.of(evidence, policy)}, now, seats=SEATS, busy=IDLE, **more)  # type: ignore[arg-type] # as `due` takes them
 
 
 def test_the_drill_that_is_due_is_not_made() -> None:
@@ -102,7 +102,7 @@ def test_a_drill_that_is_asked_for_is_made() -> None:
 
 
 def test_nothing_stands_while_a_drill_runs() -> None:
-    work = due({"a": Subject(proved(), POLICY)}, THEN, seats=SEATS, busy=Busy(frozenset(), frozenset({"a"})))
+    work = due({"a": Subject.of(proved(), POLICY)}, THEN, seats=SEATS, busy=Busy(frozenset(), frozenset({"a"})))
     assert not work.standing
 
 

@@ -10,9 +10,9 @@ from sidecar.adapters.ledger.folding import changed
 from sidecar.core.evidence import Evidence
 
 VOLATILE = frozenset({"live", "claim", "covered_at"})  # read anew within seconds of a start
-# Half of what a claim may be old, so that whoever starts after a kill can answer by what it finds. 500 a flush, of
-# which there is one every 5 to 10 s: beyond 1,500 databases it takes longer, and such a start answers no until Litestream was asked.
-VOLATILE_EVERY_S, VOLATILE_MAX = 30.0, 500
+# Half of what a claim may be old, so that whoever starts after a kill can answer by what it finds. 100 a flush, of which there is one
+# every 5 to 10 s: of more than some 500 databases it takes longer, and such a start answers no until Litestream was asked, a second later.
+VOLATILE_EVERY_S, VOLATILE_MAX = 30.0, 100
 DATABASES_MAX = 1000  # written in one flush, so that a flush takes half a second at most; the rest follows in the next
 FOLDED = "_folded"  # the stored seq of the newest drill that a database's facts contain
 
