@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from threading import Lock
 from typing import Protocol, TypeVar
 
 from sidecar.core.case import Scratch
+from sidecar.core.elsewhere import FORMAT, offered
 from sidecar.core.evidence import Evidence
 from sidecar.core.held import Held
 from sidecar.core.model import Database, Drill
@@ -20,6 +22,7 @@ from sidecar.core.verdict import (
     database_document,
     drill_document,
     fleet_document,
+    rfc3339,
     verdict_of,
 )
 from sidecar.core.verdict_text import fleet_text
@@ -27,6 +30,8 @@ from sidecar.desk import DrillDesk
 from sidecar.fleet import Fleet, FleetKeeper
 
 DRILLS_SHOWN_MAX = 20
+OFFERED_OF = 60  # newest drills, of which those are offered that were made here and ended
+OFFER_BYTES_MAX = 4 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -127,6 +132,26 @@ class Answers:
         verdict = self.verdict([database]).verdicts[0]
         drills = self.ledger.history(database.path, DRILLS_SHOWN_MAX)
         return database_document(verdict) | {"drills": [drill_document(drill) for _, drill in drills]}
+
+    def evidence(self, database: Database, facts: Callable[[Drill], Document]) -> Document:
+        """What this daemon has proved by its own drills, whole, for the sidecar beside the app; `facts`: a drill as it is kept."""
+        known = self.ledger.snapshot().get(database.path)
+        drills: list[Document] = []
+        left = OFFER_BYTES_MAX
+        for drill in offered([each for _, each in self.ledger.history(database.path, OFFERED_OF)], known):
+            fact = facts(drill)
+            left -= len(json.dumps(fact))
+            if left < 0 and drills:  # ten thousand tables in each
+                break
+            drills.append(fact)
+        return {
+            "evidence_version": FORMAT,
+            "version": self.version,
+            "name": database.name,
+            "checked_at": rfc3339(self.clock.now()),
+            "replica": {"type": database.replica.type, "label": database.replica.label},
+            "drills": drills,
+        }
 
     def drill(self, drill_id: str) -> Document | None:
         """A drill by id: queued, running, or what it found."""

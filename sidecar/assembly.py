@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sidecar.adapters.announcement import announced
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.http_server import HttpServer
 from sidecar.adapters.ledger import Deploys, Ledger
+from sidecar.adapters.ledger.codec import facts_of_drill
 from sidecar.adapters.notify import Notifier
 from sidecar.adapters.service_manager import ServiceManager
 from sidecar.adapters.watcher import FOLDERS_MAX, Watcher
@@ -24,6 +25,8 @@ from sidecar.answers import Answers
 from sidecar.assembly_page import in_turn, status_page
 from sidecar.assembly_road import daemon_shelf, local_road
 from sidecar.assembly_tools import Tools, load_fleet, tools
+from sidecar.assembly_verifier import asked_verifiers
+from sidecar.core.case import Scratch
 from sidecar.core.decision import Decision, Word, sentence_of
 from sidecar.core.errors import ConfigError, Mistake
 from sidecar.core.evidence import Evidence
@@ -44,7 +47,9 @@ from sidecar.news import News
 from sidecar.options import Options
 from sidecar.settings import Settings
 from sidecar.standing import Standing
+from sidecar.thrift import Thrift
 from sidecar.trace import LagTrace
+from sidecar.verifier import Verifier
 from sidecar.web import App
 from sidecar.web_page import PageRoute
 
@@ -157,7 +162,9 @@ class Running:
     stop: threading.Event
 
 
-def _metrics(kit: Tools, answers: Answers, book: Deploys, notifier: Notifier) -> Metrics:
+def _metrics(
+    kit: Tools, answers: Answers, book: Deploys, notifier: Notifier, verifiers: Sequence[Verifier], thrift: Thrift
+) -> Metrics:
     return Metrics(
         answers,
         litestream_version=kit.binary.version,
@@ -165,6 +172,9 @@ def _metrics(kit: Tools, answers: Answers, book: Deploys, notifier: Notifier) ->
         decisions=lambda: book.counts,
         notifications=notifier.counts,
         kept=lambda: kit.ledger.error is None,
+        verifier=lambda: verifiers[0].up if verifiers else None,
+        requests=kit.requests.read,
+        pace=lambda: thrift.pace,
     )
 
 
@@ -182,7 +192,18 @@ def _app(
         count=metrics.requested,
         proofs=work,
         page=page,
+        facts=facts_of_drill,
     )
+
+
+def _room(running: Sequence[Daemon]) -> Callable[[], Scratch | None]:
+    """The room for drills as the daemon saw it last, once there is one."""
+    return lambda: running[0].scratch if running else None
+
+
+def _waker(running: Sequence[Daemon]) -> Callable[[], None]:
+    """Wakes the daemon's loop, once there is one."""
+    return lambda: running[0].wake.set() if running else None
 
 
 @contextlib.contextmanager
@@ -206,16 +227,18 @@ def assemble(options: Options) -> Iterator[Running]:
         keeper = FleetKeeper(load, kit.clock, rescan=load.rescan)
         desk, proofs, book = DrillDesk(new_id), ProofDesk(new_id), Deploys(settings.state_dir)
         running: list[Daemon] = []
-        answers = Answers(
-            keeper, kit.ledger, kit.clock, desk, lambda: running[0].scratch if running else None, __version__
-        )
+        answers = Answers(keeper, kit.ledger, kit.clock, desk, _room(running), __version__)
         notifier = Notifier(settings.notify.heartbeat_url, settings.notify.webhook_url)
         news, standing = News(answers, notifier, wanted=settings.notify != Notify()), Standing(answers, manager)
         trace = LagTrace(answers)
-        metrics = _metrics(kit, answers, book, notifier)
+        thrift = Thrift(keeper, kit.clock, kit.requests, kit.ledger.snapshot, settings.resources.requests_per_day)
+        verifiers: list[Verifier] = []  # one at most
+        metrics = _metrics(kit, answers, book, notifier, verifiers, thrift)
         drills = DrillLog(kit.ledger, desk, metrics, news)
         road = local_road(kit, lambda: keeper.fleet, DaemonLedger(kit.ledger, drills), daemon_shelf(settings), book)
-        watcher = Watcher(lambda: running[0].wake.set() if running else None)
+        wake = _waker(running)
+        watcher = Watcher(wake)
+        verifiers += asked_verifiers(kit, keeper, drills, wake, stack)
         house = House(
             clock=kit.clock,
             ledger=kit.ledger,
@@ -234,8 +257,11 @@ def assemble(options: Options) -> Iterator[Running]:
             book=book,
             seats=Seats(settings.resources.looks, settings.resources.drills),
             nice=settings.resources.nice,
-            turned=in_turn(news.turned, trace.turned, standing.turned),
+            turned=in_turn(
+                *(each.turned for each in verifiers), news.turned, trace.turned, thrift.turned, standing.turned
+            ),
             standing=standing,
+            awaited=verifiers[0].awaited if verifiers else tuple,
         )
         daemon = Daemon(house, keeper, stop)
         running.append(daemon)

@@ -7,7 +7,7 @@ import difflib
 import logging
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import apsw
@@ -25,7 +25,9 @@ from sidecar.adapters.litestream_v5 import LitestreamV5
 from sidecar.adapters.live_descriptors import LiveDescriptors
 from sidecar.adapters.live_files import LiveFiles
 from sidecar.adapters.local_changes import LocalChanges
+from sidecar.adapters.memory import FreeMemory
 from sidecar.adapters.page_file import page_file
+from sidecar.adapters.replica_listing import LookLister, Requests
 from sidecar.adapters.scratch import Scratch
 from sidecar.adapters.sqlite_copy import CopySqlite
 from sidecar.adapters.sqlite_live import LiveSqlite
@@ -119,9 +121,10 @@ class FleetLoader:
 
     def _taken(self, settings: Settings, config: litestream_yml.LitestreamConfig) -> Fleet:
         options = self.options
+        policies = {each.path: settings.policy_for(each.name) for each in config.databases}
         fleet = Fleet(
-            databases={each.path: each for each in config.databases},
-            policies={each.path: settings.policy_for(each.name) for each in config.databases},
+            databases={each.path: replace(each, in_reach=policies[each.path].production) for each in config.databases},
+            policies=policies,
             command_timeout_s=settings.litestream.command_timeout.total_seconds(),
             socket_path=settings.litestream.socket or config.socket_path,
             metrics_url=settings.litestream.metrics_url or config.metrics_url,
@@ -153,6 +156,7 @@ class Tools:
     live: LiveFiles
     production: LiveSqlite
     replica: ReplicaReader
+    requests: Requests  # that looks sent to the replicas' stores
     scratch: Scratch
     looker: Looker
     driller: Driller
@@ -194,7 +198,7 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
         scratch = Scratch(settings.scratch, settings.resources.scratch_max)
         if exclusive:
             scratch.sweep()
-        integrity = CopySqlite()
+        integrity, lister = CopySqlite(), LookLister(replica, clock, os.environ)
         yield Tools(
             settings=settings,
             binary=binary,
@@ -204,8 +208,18 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
             live=live,
             production=production,
             replica=replica,
+            requests=lister.requests,
             scratch=scratch,
-            looker=Looker(live, replica, production, clock),
-            driller=Driller(replica, live, integrity, scratch, clock, _comparer(production, settings.state_dir)),
+            looker=Looker(live, lister, production, clock),
+            driller=Driller(
+                replica,
+                live,
+                integrity,
+                scratch,
+                clock,
+                _comparer(production, settings.state_dir),
+                known=lambda database: ledger.snapshot().get(database.path),
+                free_memory=FreeMemory().bytes,
+            ),
             examiner=Examiner(production, integrity, scratch, clock, apsw.sqlite_lib_version(), _copier(production)),
         )

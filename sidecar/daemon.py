@@ -205,7 +205,8 @@ class Daemon:
         seats = self.house.seats
         if self._plans.stretched:
             seats = replace(seats, looks=seats.looks + LOOKS_AHEAD)
-        work = due(subjects, now, seats=seats, busy=busy, requested=self.house.desk.queued())
+        asked, awaited = self.house.desk.queued(), self.house.awaited()
+        work = due(subjects, now, seats=seats, busy=busy, requested=asked)
         self._took(self._plans, began)
         self.house.telemetry.due(work.drills_due)
         self._ahead = list(work.looks)
@@ -213,6 +214,8 @@ class Daemon:
         for path in work.standing:
             self.house.drills.stands(fleet.databases[path])
         for heavy in work.heavy:
+            if heavy.path in awaited and heavy.path not in asked:
+                continue
             self._workshop.begin(fleet, heavy, subjects[heavy.path])
 
     def _subject(self, path: str, known: Evidence | None, policy: Policy, now: datetime) -> Subject:
@@ -236,7 +239,10 @@ class Daemon:
         running = len(self._looks)
         if self._asking is not None and self._asking.done():
             began, fleet = self.house.clock.monotonic(), self.keeper.fleet
+            many, known = len(fleet.databases) > FEW, self.house.ledger.snapshot()
             for path, claim in (self._result(self._asking) or {}).items():
+                if many and path in known and not known[path].is_news(claim):
+                    continue  # a thousand copies of what is known, every few seconds
                 if path in fleet.databases:
                     self.house.ledger.record(path, lambda evidence, claim=claim: evidence.after_claim(claim))  # type: ignore[misc] # bound now
             self._took(self._asks, began)

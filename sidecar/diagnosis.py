@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Event
 
 from sidecar.core.case import room_for
+from sidecar.core.elsewhere import another_replica
+from sidecar.core.errors import SidecarError
 from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
 from sidecar.core.model import Claim, ClaimSource, Database, LiveState, LookResult, Sighting
 from sidecar.core.policy import Policy
@@ -19,10 +21,12 @@ from sidecar.core.ports import Clock, LiveReader, Production
 from sidecar.core.settings_model import Settings
 from sidecar.core.units import spell
 from sidecar.look import Looker
+from sidecar.verifier import Elsewhere
 
 MAX_LAG_CALM = timedelta(seconds=5)
 CLOCK_SLACK = timedelta(seconds=30)
 STATE_BYTES_MIN = 1_000_000  # below it evidence stops being written before long
+ASKED_MAX = 50  # databases that a verifier is asked about
 ADD_SOCKET = "add these two lines to litestream.yml and restart Litestream:\nsocket:\n  enabled: true"
 ADD_METRICS = "add this line to litestream.yml and restart Litestream:\naddr: 127.0.0.1:9090"  # 0.3 has no socket
 
@@ -83,7 +87,7 @@ def state(settings: Settings) -> Iterator[Diagnosis]:
 
 def tight(database: Database, policy: Policy) -> Iterator[Diagnosis]:
     """A limit that Litestream and the looks can just about keep while the app writes."""
-    if policy.max_lag < MAX_LAG_CALM:
+    if policy.production and policy.max_lag < MAX_LAG_CALM:
         yield Diagnosis(
             database.name, Grade.WARN, f"max-lag is {policy.max_lag.total_seconds():.0f} s: it flaps while the app writes, "
             "since Litestream syncs once a second and a look takes its time", "set max-lag to 5s or more",
@@ -120,6 +124,42 @@ def claim(database: Database, said: Claim, *, has_socket: bool) -> Iterator[Diag
         )
     else:
         yield Diagnosis(database.name, Grade.OK, "Litestream runs and knows it")
+
+
+def alone(database: Database) -> Diagnosis:
+    """What stands in for all that is asked about production, where it is not in reach."""
+    return Diagnosis(
+        database.name, Grade.OK,
+        "production is not in reach (`policy.production: false`): only the backup is judged here, and nothing is asked of Litestream",
+    )  # fmt: skip
+
+
+def verifier(elsewhere: Elsewhere, unknown: type[SidecarError], databases: Sequence[Database]) -> Iterator[Diagnosis]:
+    """Does the verifier answer, know these databases, and have their replicas?"""
+    known, strange = 0, []
+    for database in databases[:ASKED_MAX]:
+        try:
+            other = another_replica(elsewhere.ask(database.name), database.replica)
+        except unknown:
+            strange.append(database.name)
+        except SidecarError as error:
+            yield Diagnosis(
+                "verifier", Grade.UNKNOWN, f"{error.message}; until it answers, drills become due here", error.hint
+            )
+            return
+        else:
+            known += other is None
+            if other is not None:
+                yield Diagnosis(
+                    "verifier", Grade.BAD, f"none of its drills of {database.name} is taken over: {other}",
+                    "give the verifier the same `replica:` in its litestream.yml",
+                )  # fmt: skip
+    asked = len(databases[:ASKED_MAX])
+    said = f"{elsewhere.shown} answers and knows {known} of {'the first ' if asked < len(databases) else ''}{asked} databases"
+    yield Diagnosis("verifier", Grade.OK, said)
+    if strange:
+        yield Diagnosis("verifier", Grade.WARN, f"{elsewhere.shown} does not know {', '.join(strange)}",
+                        "give it the same litestream.yml; names come from the databases' file names")  # fmt: skip
 
 
 def files(database: Database, live: LiveReader) -> Iterator[Diagnosis]:

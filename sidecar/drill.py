@@ -11,15 +11,16 @@ import contextlib
 import itertools
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
-from sidecar.core.case import room_for
 from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
+from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Reason
+from sidecar.core.forecast import Wanted, forecast, why_not
 from sidecar.core.listing import digest
 from sidecar.core.litestream_errors import MISSING, NEW_SNAPSHOT_HINT
 from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome, Position
@@ -35,7 +36,6 @@ COPY = "restored"
 # What production was read as of is in the replica a second later, by Litestream's default; where max-lag allows more, it is waited for.
 AIM_S_MAX = 120.0
 AIM_PAUSES_S = (0.2, 0.3, 0.5, 1.0, 2.0, 5.0)  # ten LISTs each time
-COMPRESSION_MAX = 4  # how many times larger than its backup files a database is taken to be when its size is not known
 
 log = logging.getLogger("sidecar.drill")
 
@@ -53,6 +53,7 @@ class Order:
     position: Position | None = None  # restore to exactly this one instead of the newest
     parity: bool = False  # compare what comes back with production, page by page
     accepts_shrink: bool = False  # what comes back is the new measure, however much is gone
+    asked: bool = True  # somebody waits for it: begun whatever the forecast says of time and memory
 
 
 def new_id() -> str:
@@ -70,6 +71,8 @@ class Driller:
     scratch: ScratchSpace
     clock: Clock
     comparer: Comparer | None = None
+    known: Callable[[Database], Evidence | None] = lambda _: None  # what its drills took so far
+    free_memory: Callable[[], int | None] = lambda: None  # bytes that a child may take
 
     def run(self, order: Order, *, stop: Event, progress: Progress) -> Drill:
         """One drill, from plan to an empty scratch room."""
@@ -148,9 +151,7 @@ class _Attempt:
 
     def run(self) -> None:
         plan = self.plan()
-        known = self.live.size_bytes + self.live.wal_bytes if self.live.file_id is not None else 0
-        size = room_for(known or plan.size_bytes * COMPRESSION_MAX)
-        with self.house.scratch.room(size) as room, self.comparison(room) as comparison:
+        with self.house.scratch.room(self.need_bytes(plan)) as room, self.comparison(room) as comparison:
             plan = self.aimed(plan, comparison)
             copy = room / COPY
             try:
@@ -169,6 +170,19 @@ class _Attempt:
                 name = self.order.keep_name or f"{self.order.database.name}-{self.drill.id}.db"
                 keep_copy(copy, self.order.keep / name)
         self.drill = replace(self.drill, outcome=Outcome.PASSED, message=f"restored {plan.position} and found it sound")
+
+    def need_bytes(self, plan: Plan) -> int:
+        """Scratch bytes that it wants. Raises Overdue or SidecarError where nobody asked for it and it would be in vain."""
+        house, order = self.house, self.order
+        known = house.known(order.database) or Evidence(first_seen_at=self.drill.started_at)
+        wanted = Wanted(order.check, order.parity and house.comparer is not None and self.live.file_id is not None)
+        ahead, limit_s = forecast(known, self.live, wanted, plan.size_bytes), order.policy.drill_timeout.total_seconds()
+        if not order.asked:
+            refused = why_not(ahead, known, order.check, limit_s=limit_s, memory_free_bytes=house.free_memory())
+            if refused is not None:
+                raise refused
+        assert ahead.scratch_bytes is not None, "it has been planned"
+        return ahead.scratch_bytes
 
     @contextlib.contextmanager
     def comparison(self, room: Path) -> Iterator[Comparison | None]:
@@ -222,9 +236,10 @@ class _Attempt:
 
     def restore(self, plan: Plan, copy: Path) -> None:
         with self.timed("restore"):  # of the last try: what a restore takes
-            self.house.replica.restore(
+            memory = self.house.replica.restore(
                 self.order.database, plan, copy, timeout_s=self.left_s(), stop=self.stop, progress=self.progress
             )
+        self.drill = replace(self.drill, memory_bytes=memory)
 
     def check(self, copy: Path, plan: Plan) -> None:
         integrity, policy = self.house.integrity, self.order.policy

@@ -58,6 +58,16 @@ class DrillLog:
         self.told.drill_ended(database.name, drill)
         return grown
 
+    def taken(self, database: Database, drill: Drill, *, max_shrink: float, news: bool) -> Evidence:
+        """A drill made elsewhere is taken over; the evidence with it. `news`: it is the newest one.
+
+        It is counted where it ended, and not here too: whoever adds up the counters of all daemons would count it twice.
+        """
+        grown = self.ledger.add_drill(database, drill, max_shrink=max_shrink)
+        if news:
+            self.told.drill_ended(database.name, drill)
+        return grown
+
     def stands(self, database: Database) -> None:
         """No drill is made: it would restore what the last one did."""
         grown = self.ledger.record(database.path, Evidence.after_standing)

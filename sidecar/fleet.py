@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
 
+from sidecar.core.budget import stretched
 from sidecar.core.errors import SidecarError
 from sidecar.core.instants import SETTLED
 from sidecar.core.model import Database
@@ -59,7 +60,8 @@ class FleetKeeper:
 
     def __init__(self, load: Callable[[], Fleet], clock: Clock, *, rescan: Callable[[], Fleet] | None = None) -> None:
         self._load, self._rescan, self._clock, self._lock = load, rescan or load, clock, Lock()
-        self._fleet = load()  # at start a broken file is refused, not survived
+        self._fleet = self._in_force = load()  # at start a broken file is refused, not survived
+        self._stretch = 1
         self._signature = _signature(self._fleet.files)
         self._scanned_at = self._read_at = clock.monotonic()
         self._settled = self._settles()
@@ -71,7 +73,19 @@ class FleetKeeper:
     def fleet(self) -> Fleet:
         """The fleet in force."""
         with self._lock:
+            return self._in_force
+
+    @property
+    def asked_for(self) -> Fleet:
+        """The fleet as it is configured, whatever its looks are stretched to."""
+        with self._lock:
             return self._fleet
+
+    def stretch(self, by: int) -> None:
+        """Look so many times less often than the policies say, from now on (`core/budget.py`)."""
+        if by != self._stretch:
+            with self._lock:
+                self._stretch, self._in_force = by, _stretched(self._fleet, by)
 
     def poll(self, *, force: bool = False) -> bool:
         """Take over what changed on disk; True when the fleet or what is known of its files changed."""
@@ -96,13 +110,22 @@ class FleetKeeper:
             self.reloaded_at = self._clock.now()
         self.reload_successful, self.error = True, None
         with self._lock:
-            self._fleet = fresh
+            if fresh is not self._fleet:
+                self._fleet, self._in_force = fresh, _stretched(fresh, self._stretch)
         return news
 
     def _settles(self) -> bool:
         """Whether another edit of the files would show in their signature."""
         newest = max((sign[-1] for sign in self._signature), default=0)
         return self._clock.now().timestamp() - newest / 1e9 > SETTLED.total_seconds()
+
+
+def _stretched(fleet: Fleet, by: int) -> Fleet:
+    """The fleet with its looks so much farther apart; one policy for all databases that shared one."""
+    if by == 1:
+        return fleet
+    policies = {id(each): stretched(each, by) for each in fleet.policies.values()}
+    return replace(fleet, policies={path: policies[id(each)] for path, each in fleet.policies.items()})
 
 
 def _signature(files: tuple[Path, ...]) -> tuple[tuple[int, ...], ...]:

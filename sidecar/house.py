@@ -93,3 +93,6 @@ class House:
     nice: int
     turned: Callable[[], None]  # told after every turn: what is news
     standing: Standing
+    awaited: Callable[[], Collection[str]] = (
+        tuple  # paths on which nothing heavy begins unasked, for a moment after the start
+    )

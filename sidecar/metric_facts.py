@@ -12,6 +12,7 @@ from datetime import datetime
 from sidecar.core.checks import CLAIM_MAX_AGE
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Status
+from sidecar.core.forecast import drill_like_last, restore_like_last
 from sidecar.core.model import ClaimSource, Listing, LookResult
 from sidecar.core.verdict import Verdict, lag_seconds
 
@@ -191,6 +192,18 @@ FACTS: Mapping[str, Fact] = {
         lambda known: known.last_compared.parity.ratio if known.last_compared and known.last_compared.parity else None,
     ),
     "rto_seconds": _one("Measured time to restore: plan and restore of the last passed drill.", _time_to_restore),
+    "rto_predicted_seconds": _one(
+        "Time to restore the database as large as it is now, by what the last passed drill took.",
+        restore_like_last,
+    ),
+    "drill_predicted_seconds": _one(
+        "Time that a drill like the last passed one would take with the database as large as it is now.",
+        drill_like_last,
+    ),
+    "drill_memory_bytes": _one(
+        "Memory that Litestream took at its peak to restore, in the last passed drill.",
+        lambda known: known.last_passed.memory_bytes if known.last_passed else None,
+    ),
     "database_bytes": _one("Size of the live database file.", _database_bytes),
     "wal_bytes": _one("Size of the live WAL.", _wal_bytes),
     "database_check_timestamp_seconds": _one(

@@ -29,6 +29,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from sidecar.answers import Answers
+from sidecar.core.budget import Pace
 from sidecar.core.decision import Word
 from sidecar.core.model import Drill, Outcome
 from sidecar.core.verdict import Verdict
@@ -76,9 +77,12 @@ class Metrics(Collector):
         decisions: what deploy gates decided, as last read from the book that daemon and commands share.
         notifications: (to, result) to what became of pings and messages.
         kept: whether evidence could be written when that was last tried.
+        requests: how many looks have made of the stores, by way.
+        pace: how many that makes a day, and how many were allowed.
+        verifier: whether it answers; None where none is configured or it has not been asked yet.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each thing it reads
         self,
         answers: Answers,
         *,
@@ -87,9 +91,13 @@ class Metrics(Collector):
         decisions: Callable[[], Mapping[str, int]] = dict,
         notifications: Callable[[], Mapping[tuple[str, str], int]] = dict,
         kept: Callable[[], bool] = lambda: True,
+        requests: Callable[[], Mapping[str, int]] = dict,
+        pace: Callable[[], Pace | None] = lambda: None,
+        verifier: Callable[[], bool | None] = lambda: None,
     ) -> None:
         self._answers, self._lock = answers, Lock()
-        self._decisions, self._notifications, self._kept = decisions, notifications, kept
+        self._decisions, self._notifications, self._kept, self._verifier = decisions, notifications, kept, verifier
+        self._spent, self._pace = requests, pace
         self._about = {
             "version": answers.version,
             "python": platform.python_version(),
@@ -207,6 +215,8 @@ class Metrics(Collector):
         yield Counted("drills_skipped", what, ("db",), stood)
         yield Counted("looks", "Attempts to list the replica, by result.", ("db", "result"), looks)
         yield Counted("http_requests", "HTTP requests answered, by route.", ("route", "code"), requests)
+        spent = Count({(way,): count for way, count in self._spent().items()})
+        yield Counted("replica_requests", "Listing requests that looks sent, by way.", ("way",), spent)
         decisions = Count({(word.value,): self._decisions().get(word.value, 0) for word in Word})
         yield Counted("gate_decisions", "Decisions of the deploy gate.", ("decision",), decisions)
         told = Count(self._notifications())
@@ -224,9 +234,25 @@ class Metrics(Collector):
         keeper, room = self._answers.keeper, self._answers.scratch()
         with self._lock:
             due, turned_at = self._drills_due, self._turned_at
+        pace = self._pace()
         for name, help_text, value in (
             ("drills_due", "Drills that are due, begun or not.", due),
             ("drills_running", "Drills under way.", self._answers.desk.running),
+            (
+                "replica_requests_per_day",
+                "Requests a day that looks at object stores and servers make at the present pace.",
+                round(pace.requests) if pace is not None else None,
+            ),
+            (
+                "replica_requests_per_day_limit",
+                "resources.requests-per-day; absent where there is none.",
+                pace.budget if pace is not None else None,
+            ),
+            (
+                "look_stretch_ratio",
+                "How many times farther apart than look-every looks at databases at rest are put to keep the budget.",
+                pace.stretch if pace is not None else None,
+            ),
             (
                 "loop_turned_timestamp_seconds",
                 "When the daemon's loop last turned.",
@@ -234,6 +260,7 @@ class Metrics(Collector):
             ),
             ("scratch_free_bytes", "Free room for drills.", room.free_bytes if room is not None else None),
             ("litestream_up", "Whether Litestream answers; absent where it cannot be asked.", litestream_up(verdicts)),
+            ("verifier_up", "Whether the verifier answers; absent where none is configured.", self._verifier()),
             (
                 "evidence_write_successful",
                 "Whether evidence could be written to the state directory when that was last tried.",
@@ -252,5 +279,5 @@ class Metrics(Collector):
         ):
             family = GaugeMetricFamily(PREFIX + name, help_text)
             if value is not None:
-                family.add_metric([], value)
+                family.add_metric([], float(value))
             yield family

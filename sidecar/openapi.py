@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sidecar.core.checks import CHECKS
+from sidecar.core.elsewhere import FORMAT, OFFERED_MAX
 from sidecar.core.finding import Reason, Status
 from sidecar.core.model import CheckKind, Outcome
 from sidecar.core.parity import ParityResult
@@ -87,6 +88,7 @@ def _schemas() -> dict[str, Schema]:
             },
             "ready means that every database is ready; no database at all is not",
         ),
+        "Evidence": _evidence(),
         **deploy_schemas(),
         "DrillRequest": an_object({"db": DATABASE}, "the database to drill"),
         "DrillAccepted": an_object({"id": TEXT, "db": TEXT, "state": {"enum": STATES}}, "the drill that was asked for"),
@@ -127,8 +129,28 @@ def _drill(reason: Schema) -> Schema:
             "rows": COUNT,
             "sqlite_version": MAYBE_TEXT,
             "litestream_version": MAYBE_TEXT,
+            "verifier": {**MAYBE_TEXT, "description": "who made it, where it was another daemon"},
         },
         "one restore of the newest recovery point to scratch, checked and removed",
+    )
+
+
+def _evidence() -> Schema:
+    drill = an_object(
+        {"id": TEXT, "outcome": {"enum": [Outcome.PASSED.value, Outcome.FAILED.value, Outcome.INCONCLUSIVE.value]},
+         "started_at": {**TEXT, "format": "date-time"}, "finished_at": {**TEXT, "format": "date-time"}},
+        "a drill whole, as daemons keep it; only another daemon reads the rest",
+    )  # fmt: skip
+    return an_object(
+        {
+            "evidence_version": {"const": FORMAT},
+            "version": TEXT,
+            "name": TEXT,
+            "checked_at": TIME,
+            "replica": an_object({"type": TEXT, "label": TEXT}, "where Litestream copies it to"),
+            "drills": {**a_list(drill), "maxItems": OFFERED_MAX},
+        },
+        "what this daemon's own drills found, newest first, without comparisons; taken over by a sidecar that names it as verifier",
     )
 
 
@@ -141,6 +163,7 @@ def _database() -> Schema:
             "path": TEXT,
             "ready": FLAG,
             "replica": an_object({"type": TEXT, "label": TEXT}, "where Litestream copies it to"),
+            "production": {**FLAG, "description": "false: not in reach of this daemon, so only the backup is judged"},
             "position": an_object(position, "newest commits, and the age of the oldest one that the replica may lack"),
             "snapshot": or_null(an_object(snapshot, "the newest snapshot in the replica")),
             "last_drill": or_null(ref("Drill")),
@@ -222,6 +245,10 @@ def openapi(version: str) -> dict[str, Any]:
         "200": an_answer("its evidence", (JSON, ref("DatabaseEvidence"))),
         "404": an_error("no database has this name"),
     }
+    offer = {
+        "200": an_answer("its drills", (JSON, ref("Evidence"))),
+        "404": an_error("no database has this name"),
+    }
     drill = {"200": an_answer("the drill", (JSON, ref("DrillState"))), "404": an_error("no drill has this id")}
     alive = {"200": an_answer("the loop turns", plain), "503": an_answer("it has not turned lately", plain)}
     described = {"200": an_answer("this document", (JSON, {"type": "object"}))}
@@ -239,6 +266,7 @@ def openapi(version: str) -> dict[str, Any]:
             "/livez": a_get("Does the daemon's loop turn? No I/O, never about backups", "livez", alive),
             "/metrics": a_get("For Prometheus, by content negotiation", "metrics", {"200": metrics}),
             "/databases/{name}": a_get("All evidence of one database", "database", evidence, (named,)),
+            "/evidence/{name}": a_get("Its newest drills whole, for another daemon", "evidence", offer, (named,)),
             "/drills": _drills_path(),
             "/drills/{id}": a_get("What a drill found", "drillState", drill, (by_id,)),
             **DEPLOY_PATHS,

@@ -195,6 +195,8 @@ def _drill(name: str, drill: Drill, facts: Facts, now: datetime) -> Html:
     if drill.size_bytes is not None:
         took.append(bytes_for_people(drill.size_bytes))
     took.append(f"{drill.check.value}_check" if drill.check.value == "quick" else "integrity_check")
+    if drill.verifier is not None:
+        took.append(f"made by {drill.verifier}")
     parity = drill.parity
     if parity is not None:
         took.append(proven(parity))

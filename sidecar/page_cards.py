@@ -23,6 +23,7 @@ TONES = {
     Outcome.PASSED: GOOD, Outcome.FAILED: BAD, Outcome.INCONCLUSIVE: "doubt", Outcome.ABORTED: "doubt",
 }  # fmt: skip
 ROW_MESSAGE_MAX = 160
+NOT_IN_REACH = "Only its backup is judged: production is not in reach of this daemon."
 
 
 def address(name: str) -> str:
@@ -46,6 +47,7 @@ def card(subject: Subject, *, one: bool, folded: bool) -> Html:
     places = joined(tag("code", name_of(database.path)), " to ", tag("code", name_of(database.replica.label)))
     about = joined(
         tag("p", joined(own, ": ") if folded else None, places, class_="places"),
+        None if database.in_reach else tag("p", NOT_IN_REACH, class_="says"),
         checks(verdict.judged.findings, key),
         figures(subject),
         tag(
@@ -128,7 +130,7 @@ def proven(parity: Parity) -> str:
 def _compared(subject: Subject) -> Html:
     """Of the last comparison that found out."""
     compared, now = subject.verdict.evidence.last_compared, subject.verdict.now
-    if not subject.policy.parity:
+    if not subject.policy.compares:
         return text("not asked for")
     if compared is None or compared.parity is None:
         return text("never")

@@ -62,6 +62,7 @@ def read(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, obje
         scratch_dir=_at(folder, settings.scratch_dir),
         rollback=replace(settings.rollback, keep_dir=_at(folder, settings.rollback.keep_dir)),
         http=replace(settings.http, token_file=_at(folder, settings.http.token_file)),
+        verifier=replace(settings.verifier, token_file=_at(folder, settings.verifier.token_file)),
     )
 
 
@@ -124,7 +125,7 @@ def _refused(path: Path, line: int | None, what: str, hint: str) -> ConfigError:
 
 def _secrets(root: Table) -> tuple[str, ...]:
     """What must not be quoted, wherever an anchor brought it."""
-    urls = root.table("notify").entries.values()
+    urls = [*root.table("notify").entries.values(), root.table("verifier").entries.get("url")]
     return tuple(each.text for each in urls if isinstance(each, Scalar) and each.tag == "str")
 
 

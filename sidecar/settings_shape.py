@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
@@ -31,6 +32,7 @@ from sidecar.core.settings_model import (
     RollbackSettings,
     Settings,
     Size,
+    VerifierSettings,
     parse_listen,
 )
 
@@ -42,6 +44,7 @@ _SECTIONS: Mapping[str, type] = {
     "resources": Resources,
     "rollback": RollbackSettings,
     "notify": Notify,
+    "verifier": VerifierSettings,
 }
 _CLASSES = (*_SECTIONS.values(), Assertion, DatabaseSettings, Settings)
 _URL = re.compile(r"https?://[^\s/?#]+\S*")
@@ -179,6 +182,30 @@ def _web(value: object, _type: object = None) -> str | None:
     return _text(value)
 
 
+def _asked_at(value: object, _type: object = None) -> str | None:
+    """Where another daemon is asked. Userinfo would stand in every log of every proxy on the way."""
+    if value is None:
+        return None
+    text = _text(value)
+    if text.startswith("unix:/"):
+        return text
+    if not _URL.fullmatch(text):
+        raise SpellingError("must be a URL that begins with `http://`, `https://` or `unix:/`")
+    try:
+        parts = urlsplit(text)
+        if parts.hostname is None or parts.port == 0:
+            raise SpellingError("is no URL: it names no host")
+    except ValueError:  # of which a SpellingError is one
+        raise SpellingError("is no URL: its host or port cannot be read") from None
+    if "@" in parts.netloc:
+        raise SpellingError(
+            "must hold no user and no password; put a token into a file and name it as `verifier.token-file`"
+        )
+    if parts.query or parts.fragment:
+        raise SpellingError("must end with the path: what stands behind `?` or `#` would be lost")
+    return text
+
+
 def _path(value: object, _type: object = None) -> Path:
     if isinstance(value, Path):
         return value  # from an option
@@ -224,6 +251,7 @@ _HOOKS: Mapping[tuple[type, str], Callable[..., object]] = {
     (LitestreamSettings, "metrics_url"): _web,
     (Notify, "heartbeat_url"): _web,
     (Notify, "webhook_url"): _web,
+    (VerifierSettings, "url"): _asked_at,
     (DatabaseSettings, "policy"): _differences,
     (Settings, "databases"): _databases,
 }

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sidecar.answers import Answers
-from sidecar.core.model import Database
+from sidecar.core.model import Database, Drill
 from sidecar.core.people import tame
-from sidecar.core.verdict import text_lines
+from sidecar.core.verdict import Document, text_lines
 from sidecar.desk import DrillDesk
 from sidecar.openapi import openapi
 from sidecar.web_deploys import DeployRoutes, Proofs
@@ -72,6 +72,7 @@ class App:
         count: told the route's template and the status code of every answer.
         proofs: does the work of deploy commands.
         page: the page for people.
+        facts: a drill whole, as it is kept.
     """
 
     def __init__(  # noqa: PLR0913 - one argument for each thing it talks to
@@ -87,11 +88,12 @@ class App:
         count: Callable[[str, int], None],
         proofs: Proofs,
         page: PageRoute,
+        facts: Callable[[Drill], Document],
     ) -> None:
         self.answers, self.desk, self.alive, self.render_metrics = answers, desk, alive, render_metrics
         self.guard, self.wake, self.count = Guard(token, loopback), wake, count
         deploys = DeployRoutes(proofs, self.guard, self._named, wake)
-        self._openapi = b""
+        self._openapi, self._facts = b"", facts
         self._exact = {
             route.template: route
             for route in (
@@ -108,6 +110,7 @@ class App:
         }
         self._prefixed = {
             "/databases/": Route("/databases/{name}", {"GET": self._database}),
+            "/evidence/": Route("/evidence/{name}", {"GET": self._evidence}),
             "/drills/": Route("/drills/{id}", {"GET": self._drill}),
             "/proofs/": Route("/proofs/{id}", {"GET": deploys.get_proof}),
         }
@@ -189,6 +192,10 @@ class App:
     async def _database(self, request: Request) -> Response:
         database = self._named(request.argument)
         return Response(200, as_json(await asyncio.to_thread(self.answers.database, database)))
+
+    async def _evidence(self, request: Request) -> Response:
+        database = self._named(request.argument)
+        return Response(200, as_json(await asyncio.to_thread(self.answers.evidence, database, self._facts)))
 
     async def _drill(self, request: Request) -> Response:
         document = await asyncio.to_thread(self.answers.drill, request.argument)

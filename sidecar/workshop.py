@@ -69,7 +69,9 @@ class Workshop:
         database, policy, live = fleet.databases[work.path], subject.policy, subject.evidence.live
         future: Future[Any]
         if work.kind is HeavyKind.DRILL:
-            order = Order(database, policy, work.check, self._house.drills.begin(database), parity=work.parity)
+            asked = self._house.desk.open_at(database.path) is not None  # until it begins
+            drill_id = self._house.drills.begin(database)
+            order = Order(database, policy, work.check, drill_id, parity=work.parity, asked=asked)
             future = self._pool.submit(self._house.driller.run, order, stop=self._stop, progress=_unseen)
         elif live is not None:
             future = self._pool.submit(

@@ -96,6 +96,7 @@ def drill(drill_id: str = "d1", at: datetime = NOW) -> Drill:
         position=Position.of_txid(42), started_at=at - timedelta(seconds=3), finished_at=at, plan_seconds=0.05,
         restore_seconds=1.2, check_seconds=0.4, size_bytes=4194304, content=content(), litestream_version="0.5.17",
         parity=Parity(ParityResult.EQUAL, 1024, 1024, message="1024 of 1024 pages are what production held"), parity_seconds=0.3,
+        memory_bytes=40_000_000,
     )  # fmt: skip
 
 

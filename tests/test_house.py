@@ -42,6 +42,7 @@ CLIENTS = (
     "sidecar.adapters.daemon_road",
     "sidecar.adapters.ready_client",
     "sidecar.adapters.notify",
+    "sidecar.adapters.verifier_client",
 )
 TECHNOLOGY: dict[str, tuple[str, ...]] = {
     "apsw": ("sidecar.adapters.sqlite_*", "sidecar.adapters.ledger*"),
@@ -49,6 +50,7 @@ TECHNOLOGY: dict[str, tuple[str, ...]] = {
     "click": ("sidecar.cli*",),
     "h11": ("sidecar.adapters.http_server",),
     "httpx": CLIENTS,
+    "obstore": ("sidecar.adapters.replica_listing.bucket",),
     "prometheus_client": ("sidecar.metrics", "sidecar.metric_text", "sidecar.adapters.litestream_metrics"),
     "rich": ("sidecar.commands.*",),
     "sqlite3": (),
@@ -57,7 +59,12 @@ TECHNOLOGY: dict[str, tuple[str, ...]] = {
     "uvicorn": ("sidecar.adapters.http_server",),
     "watchdog": ("sidecar.adapters.watcher",),
     "xxhash": ("sidecar.adapters.fingerprints",),
-    "yaml": ("sidecar.adapters.litestream_yml", "sidecar.adapters.litestream_command", "sidecar.settings"),
+    "yaml": (
+        "sidecar.adapters.litestream_yml",
+        "sidecar.adapters.litestream_command",
+        "sidecar.adapters.replica_listing.target",
+        "sidecar.settings",
+    ),
 }
 TECHNOLOGY_EXCEPTIONS = {
     ("sidecar.adapters.background", "subprocess"): "the demo keeps its app and its Litestream running beside itself",
@@ -92,6 +99,7 @@ CLOCK = "sidecar.adapters.clock"
 # A deadline is counted where the child or the query runs; no evidence is dated by it.
 DEADLINE_KEEPERS = (
     "sidecar.adapters.daemon_road",
+    "sidecar.adapters.verifier_client",
     "sidecar.adapters.process",
     "sidecar.adapters.foreground",
     "sidecar.adapters.rehearsal_watch",
@@ -112,8 +120,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sidecar.adapters*", "sidecar.settings*", "sidecar.options", "sidecar.logs"),
     (
         "sidecar.look", "sidecar.drill", "sidecar.drill_outcomes", "sidecar.parity", "sidecar.parity_reading", "sidecar.pieces", "sidecar.piecewise", "sidecar.production", "sidecar.fleet", "sidecar.pulse", "sidecar.desk", "sidecar.answers",
-        "sidecar.news", "sidecar.drill_log", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.metric_text", "sidecar.house",
-        "sidecar.deploy*", "sidecar.trace",
+        "sidecar.news", "sidecar.thrift", "sidecar.drill_log", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.metric_text", "sidecar.house",
+        "sidecar.deploy*", "sidecar.trace", "sidecar.verifier",
     ),
     ("sidecar.daemon", "sidecar.workshop", "sidecar.web*", "sidecar.page*", "sidecar.openapi*", "sidecar.metrics"),
     ("sidecar.assembly_*",),

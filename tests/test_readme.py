@@ -108,6 +108,7 @@ SPOKEN: dict[str, str] = {
     ".ci/run": f"{SHIPPED}readmes_two_commands_are_the_ones_that_are_run",
     ".ci/test": f"{SHIPPED}readmes_two_commands_are_the_ones_that_are_run",
     "kubectl apply -k k8s/monitoring": "tests/ops/test_rules.py::test_kustomize_brings_rules_scrape_and_dashboard",
+    "kubectl apply -k k8s/verifier": "tests/ops/test_manifests.py::test_a_verifier_has_the_bucket_and_nothing_of_the_app",
     "kubectl apply -k": "tests/ops/test_rules.py::test_links_to_an_address_of_ones_own_as_the_readme_has_it",
     "kubectl apply -f gate.yaml": f"{KUBERNETES}kubectl_reads_the_manifests",
     "promtool test rules k8s/monitoring/rules_test.yml k8s/monitoring/rules_day_test.yml": "tests/ops/test_rules.py::test_every_case_holds",

@@ -32,7 +32,8 @@ class LitestreamClaims:
         self._socket, self._metrics, self._clock = socket, metrics, clock
 
     def read(self, databases: tuple[Database, ...]) -> dict[str, Claim]:
-        """A claim for every database within about 3 s; `ClaimSource.NONE` where nobody can be asked."""
+        """A claim for every database in reach, within about 3 s; `ClaimSource.NONE` where nobody can be asked."""
+        databases = tuple(database for database in databases if database.in_reach)
         started = self._clock.monotonic()
         if self._socket is None:
             if self._metrics is not None:

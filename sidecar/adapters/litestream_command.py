@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
@@ -50,6 +50,7 @@ class Ask:
     cwd: Path | None = None
     poll: Callable[[], None] | None = None
     busy: Callable[[], bool] | None = None
+    weigh: bool = False  # say how much memory it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,19 @@ class Runner:
     nice: int = 0
 
     def run(self, ask: Ask) -> str:
-        """Standard output of a command that succeeded.
+        """Standard output of a command that succeeded. Raises as `weighed`."""
+        return self._run(ask)[0]
+
+    def weighed(self, ask: Ask) -> int | None:
+        """Bytes of memory that a command took at its peak, where it succeeded and the system says.
 
         Raises:
             LitestreamError: it failed, or did not end in time (`timeout`, or `unreachable` where nobody listens).
             Stopped: `ask.stop` was set.
         """
+        return self._run(replace(ask, weigh=True))[1]
+
+    def _run(self, ask: Ask) -> tuple[str, int | None]:
         argv = [self.binary, ask.verb, "-config", "/dev/stdin", "-no-expand-env", *ask.flags, ask.database.path]
         env = {key: value for key, value in self.env.items() if key != "AWS_CA_BUNDLE"} | {"LOG_LEVEL": "error"}
         watch = _Watch(ask, proxied=any(env.get(each) or env.get(each.upper()) for each in PROXIES))
@@ -81,6 +89,7 @@ class Runner:
                 nice=self.nice,
                 poll=watch,
                 stdout_bytes_max=LISTING_BYTES_MAX,
+                weigh=ask.weigh,
             )
         except Overdue as error:
             refused = watch.refused()
@@ -102,7 +111,7 @@ class Runner:
         if done.returncode != 0 or reports_error(stdout):
             said = stderr if stderr.strip() and not reports_error(stdout) else stdout
             raise explain(said, secrets=secrets_of(ask.database.replica.config))
-        return stdout
+        return stdout, done.memory_bytes
 
 
 class _Refused(Exception):

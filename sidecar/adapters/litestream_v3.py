@@ -86,8 +86,10 @@ class LitestreamV3:
 
     def restore(
         self, database: Database, plan: Plan, target: Path, *, timeout_s: float, stop: Event, progress: Progress
-    ) -> None:
+    ) -> int | None:
         """Restore the plan's generation up to the plan's WAL index to `target`; nothing else is left beside it.
+
+        Returns bytes of memory that it took at its peak, where that is known.
 
         Raises:
             LitestreamError: `file_corrupt`, `file_missing`, `raced` (plan again), `scratch_full`, `timeout`, …
@@ -97,12 +99,12 @@ class LitestreamV3:
         end = time.monotonic() + timeout_s
         try:
             try:
-                self._restore_once(database, plan, target, end, stop, progress)
+                memory = self._restore_once(database, plan, target, end, stop, progress)
             except LitestreamError as error:
                 if not _ambiguous(error, database.replica.type):
                     raise
                 tidy(target)
-                self._restore_once(database, plan, target, end, stop, progress, "-parallelism", "1")
+                memory = self._restore_once(database, plan, target, end, stop, progress, "-parallelism", "1")
         except LitestreamError as error:
             if error.reason not in MISSING:
                 raise
@@ -112,10 +114,11 @@ class LitestreamV3:
         finally:
             tidy(target)
         progress("restore", _size(target), _size(target))
+        return memory
 
     def _restore_once(
         self, database: Database, plan: PlanV3, target: Path, end: float, stop: Event, progress: Progress, *more: str
-    ) -> None:
+    ) -> int | None:
         clear(target)
         partial = target.with_name(f"{target.name}.tmp")
         flags = (
@@ -137,9 +140,10 @@ class LitestreamV3:
             poll=lambda: progress("restore", _size(partial), None),
             busy=lambda: _size(partial) > 0,
         )
-        self._runner.run(ask)
+        memory = self._runner.weighed(ask)
         if _size(target) == 0:
             raise UnknownFailure(f"Litestream says it restored {plan.position}, and wrote nothing")
+        return memory
 
     def _list_once(self, database: Database, end: float, stop: Event) -> tuple[ReplicaFile, ...]:
         return _current(self._list_all(database, end, stop))

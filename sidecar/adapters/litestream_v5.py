@@ -100,8 +100,8 @@ class LitestreamV5:
 
     def restore(
         self, database: Database, plan: Plan, target: Path, *, timeout_s: float, stop: Event, progress: Progress
-    ) -> None:
-        """Restore exactly the plan's TXID to `target`; nothing else is left beside it.
+    ) -> int | None:
+        """Restore exactly the plan's TXID to `target`; nothing else is left beside it. Bytes of memory that it took, where that is known.
 
         Raises:
             LitestreamError: `file_corrupt`, `file_missing`, `raced` (plan again), `scratch_full`, `timeout`, …
@@ -122,7 +122,7 @@ class LitestreamV5:
             busy=lambda: _size(partial) > 0,
         )
         try:
-            self._runner.run(ask)
+            memory = self._runner.weighed(ask)
             if _size(target) == 0:
                 raise UnknownFailure(f"Litestream says it restored {plan.position}, and wrote nothing")
         except LitestreamError as error:
@@ -134,6 +134,7 @@ class LitestreamV5:
         finally:
             tidy(target)
         progress("restore", _size(target), _size(target))
+        return memory
 
 
 def _size(path: Path) -> int:

@@ -67,7 +67,12 @@ class LiveFiles:
         self._known: dict[str, _Known] = {}
 
     def read(self, database: Database) -> LiveState:
-        """One reading, dated by the clock at its start. Never raises: `error` names each file that could not be read."""
+        """One reading, dated by the clock at its start. Never raises: `error` names each file that could not be read.
+
+        Of a database that is not in reach nothing is read, also where a file stands at its path.
+        """
+        if not database.in_reach:
+            return LiveState(self._clock.now(), None, 0, 0, None, None, (), in_reach=False)
         read_at, known = self._clock.now(), self._known.get(database.path)
         errors: list[str] = []
         main = _stat(database.path, errors)
@@ -96,6 +101,8 @@ class LiveFiles:
 
         They do not tell of a WAL index that was built anew over the same WAL; that is found whenever all is read.
         """
+        if not database.in_reach:
+            return False
         known = self._known.get(database.path)
         if known is None or known.state.error is not None or known.local is None or not known.local.settled:
             return True

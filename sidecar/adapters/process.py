@@ -8,6 +8,8 @@ The traps it is here for:
 - A full pipe blocks its writer and, if we wait for the writer, us: standard input, output and error share one loop.
 - Waiting in slices makes short commands slow: the child's exit wakes the loop (pidfd); slices only bound how late a stop
   or a deadline is noticed.
+- The kernel counts in a child's `ru_maxrss` what its parent held when it began, which may be far more than the child ever takes:
+  how much memory a child took is read from /proc while it runs (`VmHWM`), at worst 100 ms before its end.
 - `preexec_fn` is not safe beside threads: the session comes from `start_new_session`, the niceness is set from outside,
   on the whole group, because on Linux a niceness belongs to a thread and Go starts several.
 """
@@ -50,6 +52,7 @@ class Finished:
     stdout: bytes
     stderr: bytes
     seconds: float
+    memory_bytes: int | None = None  # of this child at its peak, where it was weighed and the system says
 
 
 class Flooded(SidecarError):
@@ -67,10 +70,12 @@ def run(  # noqa: PLR0913 - one keyword per thing a caller may decide; a paramet
     nice: int = 0,
     poll: Callable[[], None] | None = None,
     stdout_bytes_max: int = STDOUT_BYTES_MAX,
+    weigh: bool = False,
 ) -> Finished:
     """Run `argv` in a session of its own and wait for it; whatever it started is killed when it ends.
 
     `poll` is called about every 100 ms while the child runs; what it raises ends the child and is passed on.
+    With `weigh` the most memory that the child itself took is told, in bytes (Linux only).
 
     Raises:
         EnvironmentProblem: the program cannot be started.
@@ -92,16 +97,20 @@ def run(  # noqa: PLR0913 - one keyword per thing a caller may decide; a paramet
                 raise Stopped(f"told to stop while `{name}` ran")
             if now >= began + timeout_s:
                 raise Overdue(f"`{name}` had not ended after {timeout_s:.0f} s")
-            if child.turn(min(SLICE_S, began + timeout_s - now)):
+            slice_s = min(child.weigh(), max(next_poll - now, SLICE_S_MIN)) if weigh else SLICE_S
+            if child.turn(min(slice_s, began + timeout_s - now)):
                 break
             if child.flooded:
                 raise Flooded(f"`{name}` printed more than {stdout_bytes_max} bytes and was killed")
-            if poll is not None and now >= next_poll:
+            if now >= next_poll:
                 next_poll = now + SLICE_S
-                poll()
+                if poll is not None:
+                    poll()
     if child.flooded:
         raise Flooded(f"`{name}` printed more than {stdout_bytes_max} bytes")
-    return Finished(child.returncode, bytes(child.stdout), child.stderr_tail(), time.monotonic() - began)
+    return Finished(
+        child.returncode, bytes(child.stdout), child.stderr_tail(), time.monotonic() - began, child.memory_bytes
+    )
 
 
 def _start(
@@ -137,9 +146,11 @@ class _Child:
     ) -> None:
         self.pid = process.pid
         self.stdout, self.flooded = bytearray(), False
+        self.memory_bytes: int | None = None
         self._process, self._stdin, self._stdout_bytes_max = process, memoryview(stdin), stdout_bytes_max
         self._stderr, self._stderr_cut = bytearray(), 0
         self._slice_s, self._discard = SLICE_S_MIN, False
+        self._weigh_s = SLICE_S_MIN
         self._selector = selector
         self._pidfd = _pidfd(process.pid)
         if self._pidfd is not None:
@@ -194,6 +205,12 @@ class _Child:
         for key, _ in self._selector.select(wait_s):
             key.data(key.fileobj)
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def weigh(self) -> float:
+        """Read how much memory it has taken so far; seconds until that is worth reading again, few for one that has just begun."""
+        self.memory_bytes = _memory_peak(self.pid) or self.memory_bytes
+        self._weigh_s = min(self._weigh_s * 2, SLICE_S)
+        return self._weigh_s
 
     def _end(self) -> None:
         """TERM to the group, KILL after the grace; output is thrown away meanwhile so that nobody blocks on it."""
@@ -251,6 +268,15 @@ class _Child:
                 return
             for key in ready:
                 key.data(key.fileobj)
+
+
+def _memory_peak(pid: int) -> int | None:
+    """The most that it has had in memory so far, in bytes (proc(5), `VmHWM`); None once it has ended, and where there is no /proc."""
+    try:
+        with Path(f"/proc/{pid}/status").open("rb") as status:
+            return next((int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM:")), None)
+    except (OSError, ValueError):
+        return None
 
 
 def _pidfd(pid: int) -> int | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from sidecar import diagnosis
 from sidecar.adapters import litestream_yml
 from sidecar.assembly_tools import Binary, Tools, find_litestream, load_fleet, read_settings, strangers, tools
+from sidecar.assembly_verifier import verifier_client
 from sidecar.commands.render import Echo, drawn, labelled
 from sidecar.core.errors import ConfigError, EnvironmentProblem, SidecarError
 from sidecar.core.model import Database
@@ -150,9 +151,16 @@ def _tried(options: Options, settings: Settings, binary: Binary) -> Iterator[Dia
         )
         for each in fleet.databases.values():
             yield from _of_one(kit, fleet, each)
+        asked = verifier_client(settings)
+        if asked is not None:
+            yield from diagnosis.verifier(*asked, list(fleet.databases.values()))
 
 
 def _of_one(kit: Tools, fleet: Fleet, each: Database) -> Iterator[Diagnosis]:
+    if not each.in_reach:
+        yield diagnosis.alone(each)
+        yield from _asked(each.name, diagnosis.listing(each, kit.looker, fleet.command_timeout_s, kit.clock))
+        return
     yield from _asked(each.name, diagnosis.files(each, kit.live))
     if kit.live.read(each).file_id is not None:
         yield from _asked(each.name, diagnosis.production(each, kit.production, fleet.policies[each.path], kit.clock))

@@ -115,7 +115,7 @@ def _prove(kit: Tools, fleet: Fleet, database: Database, wishes: Wishes, stop: t
         kit.ledger.record(database.path, looked.applied)
         order = Order(
             database, policy, CheckKind.FULL if wishes.full else CheckKind.QUICK, new_id(), wishes.keep,
-            parity=policy.parity, accepts_shrink=wishes.accept_shrink,
+            parity=policy.compares, accepts_shrink=wishes.accept_shrink,
         )  # fmt: skip
         kit.ledger.begin_drill(database, order.id)
         drill = kit.driller.run(order, stop=stop, progress=progress)

@@ -68,10 +68,3 @@ def spelled(age_s: float) -> str:
 def room_for(size_bytes: int) -> int:
     """Scratch bytes wanted for restoring or copying a database of this size (1.0 times and a margin)."""
     return size_bytes + max(int(size_bytes * ROOM_MARGIN), ROOM_MARGIN_BYTES_MIN)
-
-
-def needed_bytes(evidence: Evidence) -> int:
-    """Scratch bytes that the next drill of this database wants."""
-    live = evidence.live.size_bytes + evidence.live.wal_bytes if evidence.live is not None else 0
-    drilled = evidence.last_passed.size_bytes or 0 if evidence.last_passed is not None else 0
-    return room_for(max(live, drilled))

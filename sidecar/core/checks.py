@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import wraps
 
 from sidecar.core import checks_content, checks_lag, checks_parity
-from sidecar.core.case import LOOKS_MISSED_MAX, Case, Scratch, clock_set_back, needed_bytes, seconds, settling, spelled
+from sidecar.core.case import LOOKS_MISSED_MAX, Case, Scratch, clock_set_back, room_for, seconds, settling, spelled
 from sidecar.core.checks_lag import REPLICA_HINTS
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import TIMELESS, Finding, Holding, Reason, Status
+from sidecar.core.forecast import scratch_bytes
 from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
 from sidecar.core.model import ClaimSource, LookResult
 from sidecar.core.policy import Policy
@@ -162,7 +164,8 @@ def _no_backup(evidence: Evidence) -> bool:
 
 def scratch(case: Case) -> Finding:
     """Is there room for the next drill?"""
-    name, need = "scratch", float(needed_bytes(case.evidence))
+    name, known = "scratch", scratch_bytes(case.evidence, case.evidence.live)
+    need = float(known if known is not None else room_for(0))  # no drill asks for less
     if case.scratch is None:
         return Finding(name, Status.WARN, "free scratch space is not known yet", Reason.SCRATCH_LOW, retryable=True)
     free = float(case.scratch.free_bytes)
@@ -172,24 +175,34 @@ def scratch(case: Case) -> Finding:
             Reason.SCRATCH_LOW, "free some space, raise resources.scratch-max, or move scratch-dir", False, free, need, "bytes",
             TIMELESS,
         )  # fmt: skip
-    return Finding(
-        name, Status.PASS, "there is room for the next drill", None, "", False, free, need, "bytes", TIMELESS
-    )
+    says = "there is room for the next drill" + ("" if known is not None else ", whose size is not known yet")
+    return Finding(name, Status.PASS, says, None, "", False, free, need, "bytes", TIMELESS)
 
 
 Check = Callable[[Case], Finding | None]
 
+
+def of_production(check: Callable[[Case], Finding]) -> Check:
+    """The check, left out where production is not in reach: only who has it can answer, and nobody may answer for them."""
+
+    @wraps(check)
+    def asked(case: Case) -> Finding | None:
+        return check(case) if case.policy.production else None
+
+    return asked
+
+
 CHECKS: Mapping[str, Check] = {
-    "litestream": litestream,
+    "litestream": of_production(litestream),
     "replica": replica,
-    "lag": checks_lag.lag,
+    "lag": of_production(checks_lag.lag),
     "snapshot": snapshot,
     "chain": chain,
     "drill": checks_content.drill,
     "parity": checks_parity.parity,
     "identity": checks_content.identity,
-    "database": checks_content.database,
-    "schema": checks_content.schema,
+    "database": of_production(checks_content.database),
+    "schema": of_production(checks_content.schema),
     "scratch": scratch,
 }
 
@@ -205,11 +218,11 @@ READS: Mapping[str, tuple[str, ...]] = {
     "snapshot": ("listing", "sighting"),
     "chain": ("listing", "sighting"),
     "drill": ("last_conclusive", "last_passed", "last_drill", "proof_stood_at"),
-    "parity": ("last_compared", "last_drill", SAID, "last_passed", "proof_stood_at"),
+    "parity": ("last_compared", "last_drill", "last_here", SAID, "last_passed", "proof_stood_at"),
     "identity": ("replaced_at", "content", "last_conclusive", "last_passed", "baseline"),
     "database": (FILE, "database_check", "database_found"),
     "schema": ("content", "content_error", "last_passed"),
-    "scratch": ("live", "last_passed", ROOM),
+    "scratch": ("live", "last_drill", "last_passed", "last_compared", "last_audit", ROOM),
 }
 
 _UNKNOWN, _FAIL = Status.UNKNOWN, Status.FAIL

@@ -6,9 +6,10 @@ from datetime import timedelta
 from functools import partial
 
 from sidecar.core.case import Case, clock_set_back, seconds, settling, spelled
-from sidecar.core.evidence import Evidence, shrinkage
+from sidecar.core.evidence import Evidence
 from sidecar.core.finding import TIMELESS, Finding, Holding, Reason, Status
 from sidecar.core.model import Content, Drill, Outcome
+from sidecar.core.shrinkage import shrinkage
 from sidecar.core.turns import drill_due_at
 
 SOON = timedelta(minutes=10)  # a deploy script waits minutes, not hours
@@ -21,8 +22,9 @@ def drill(case: Case) -> Finding:
     name, evidence = "drill", case.evidence
     found, proof, last = evidence.last_conclusive, evidence.last_passed, evidence.last_drill
     if found is not None and found.outcome is Outcome.FAILED:
+        made = f", made by {found.verifier}," if found.verifier is not None else ""
         return Finding(
-            name, Status.FAIL, f"the newest drill failed: {found.message}",
+            name, Status.FAIL, f"the newest drill{made} failed: {found.message}",
             Reason(found.reason or Reason.RESTORE_FAILED), found.hint or "look at `litestream-sidecar history`",
         )  # fmt: skip
     if proof is None and last is not None:
@@ -97,14 +99,17 @@ def _drill_comes_soon(case: Case) -> bool:
 
 
 def identity(case: Case) -> Finding:
-    """Is it still the same database, not empty, not shrunk, not another app's backup?"""
-    name, evidence = "identity", case.evidence
-    if evidence.replaced_at is not None:
+    """Is it still the same database, not empty, not shrunk, not another app's backup?
+
+    Where production is not in reach, the restored copy is judged alone: against what was restored before it.
+    """
+    name, evidence, beside = "identity", case.evidence, case.policy.production
+    if beside and evidence.replaced_at is not None:
         return Finding(
             name, Status.FAIL, "another file stands at the database's path than the one Litestream replicates",
             Reason.FILE_REPLACED, "restart Litestream so that it opens the new file, and check that it is the right one",
         )  # fmt: skip
-    production = evidence.content
+    production = evidence.content if beside else None
     restored = _restored(evidence)
     for whose, content in (("production", production), ("the restored copy", restored)):
         if content is not None and not content.tables:
@@ -132,6 +137,8 @@ def identity(case: Case) -> Finding:
             Reason.SHRUNK, "find out what deleted them; if it was meant: `litestream-sidecar verify NAME --accept-shrink`",
             observed=lost, limit=case.policy.max_shrink, unit="ratio",
         )  # fmt: skip
+    if not beside:
+        return _identity_alone(restored, evidence)
     if production is None:
         return Finding(name, Status.UNKNOWN, "production has not been read, so nothing is known to be the same",
                        Reason.IDENTITY_CHANGED, evidence.content_error or "", evidence.content_error is None)  # fmt: skip
@@ -139,6 +146,15 @@ def identity(case: Case) -> Finding:
         return Finding(name, Status.UNKNOWN, "no restored copy has been read yet to compare production with",
                        Reason.IDENTITY_CHANGED, WAIT_HINT, worth_waiting(evidence))  # fmt: skip
     return Finding(name, Status.PASS, "production and its restored copy are the same database", holds=TIMELESS)
+
+
+def _identity_alone(restored: Content | None, evidence: Evidence) -> Finding:
+    if restored is None:
+        return Finding("identity", Status.UNKNOWN, "no restored copy has been read yet", Reason.IDENTITY_CHANGED,
+                       WAIT_HINT, worth_waiting(evidence))  # fmt: skip
+    return Finding(
+        "identity", Status.PASS, "the restored copy is whole, as far as can be told without production", holds=TIMELESS
+    )
 
 
 def _restored(evidence: Evidence) -> Content | None:

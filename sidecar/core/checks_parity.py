@@ -23,11 +23,11 @@ OFF_HINT = "`policy.parity: false` in sidecar.yml leaves this check out"
 
 
 def parity(case: Case) -> Finding | None:
-    """Asked only where the policy wants it."""
-    if not case.policy.parity:
+    """Asked only where the policy wants it, and production is in reach."""
+    if not case.policy.compares:
         return None
     evidence = case.evidence
-    compared, last = evidence.last_compared, evidence.last_drill
+    compared, last = evidence.last_compared, evidence.last_own  # a verifier compares nothing
     why = (
         last.parity
         if last is not None and last.parity is not None and last.parity.result is ParityResult.INCONCLUSIVE

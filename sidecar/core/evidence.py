@@ -28,21 +28,10 @@ from sidecar.core.model import (
 )
 from sidecar.core.parity import ParityResult
 from sidecar.core.replicated import holds, time_of
+from sidecar.core.shrinkage import shrinkage
 
+CLAIM_RENEWED = timedelta(seconds=20)  # a third of what a claim may be old; Litestream is asked every 5 to 10 s
 JUST_NOW = timedelta(seconds=15)  # local files are read every 5 s, and at once when they change
-
-
-def shrinkage(before: Content | None, after: Content) -> float:
-    """The largest share (0-1) of pages, tables or rows that `after` has lost; rows count only where both were counted."""
-    if before is None:
-        return 0.0
-    pairs = [  # bytes and not pages: a VACUUM may change the page size
-        (before.page_count * before.page_size, after.page_count * after.page_size),
-        (len(before.tables), len(after.tables)),
-    ]
-    if min(before.tables.values(), default=0) >= 0 and min(after.tables.values(), default=0) >= 0:
-        pairs.append((sum(before.tables.values()), sum(after.tables.values())))
-    return max((1 - now / then for then, now in pairs if then > 0), default=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +71,8 @@ class Evidence:
     unchecked_in_a_row: int = 0  # checks of production that found nothing out
     database_found: DatabaseCheck | None = None  # the newest that found out
     replica: str | None = None  # which replica all of this was seen in
+    last_here: Drill | None = None  # the newest drill made here, where a verifier's is newer
+    unproved_at: datetime | None = None  # drills that began until then were of another file or replica
 
     def of_replica(self, replica: Replica) -> Evidence:
         """The same evidence; where the database now goes to another replica, without what was proved of the old one."""
@@ -118,8 +109,12 @@ class Evidence:
 
     def unproved(self) -> Evidence:
         """The same evidence without any drill; the baseline stays, so that what was lost still shows."""
+        read = [self.live.read_at] if self.live is not None else []
+        drilled = [self.last_drill.finished_at] if self.last_drill is not None else []
         return replace(
             self,
+            unproved_at=max([*read, *drilled], default=self.unproved_at),
+            last_here=None,
             last_drill=None,
             last_conclusive=None,
             last_passed=None,
@@ -127,6 +122,13 @@ class Evidence:
             last_compared=None,
             proof_stood_at=None,
             not_passed_in_a_row=0,
+        )
+
+    @property
+    def last_own(self) -> Drill | None:
+        """The newest drill that was made here and not by a verifier."""
+        return (
+            self.last_here if self.last_drill is not None and self.last_drill.verifier is not None else self.last_drill
         )
 
     def unseen(self) -> Evidence:
@@ -143,6 +145,13 @@ class Evidence:
         age = max(now - self.covered_at, timedelta(0))
         return timedelta(0) if not self.changing and age <= JUST_NOW else age
 
+    def is_news(self, claim: Claim) -> bool:
+        """Whether Litestream says something else, or has not been recorded saying this for a while."""
+        known = self.claim
+        if known is None or not timedelta(0) <= claim.read_at - known.read_at < CLAIM_RENEWED:
+            return True
+        return replace(claim, read_at=known.read_at, last_sync_at=known.last_sync_at) != known
+
     def after_claim(self, claim: Claim) -> Evidence:
         """What Litestream says of itself now."""
         return replace(self, claim=claim)
@@ -156,6 +165,8 @@ class Evidence:
             return replace(grown, covered_at=None, covered_live=None)
         if sighting.result is not LookResult.OK or listing is None:
             return grown
+        if not live.in_reach:  # what commits there are is not known, so neither is what the replica lacks of them
+            return replace(grown, listing=listing, covered_at=None, covered_live=None)
         grown = replace(grown, listing=listing)
         capture = live.capture
         all_of_it = capture is not None and grown.replaced_at is None and holds(listing, capture)
@@ -190,6 +201,7 @@ class Evidence:
             proof_stood_at=None if passed else self.proof_stood_at,
             baseline=baseline,
             not_passed_in_a_row=0 if passed else self.not_passed_in_a_row + 1,
+            last_here=None if drill.verifier is None else self.last_own,
         )
         return _with_production(grown, drill)
 
@@ -199,7 +211,7 @@ class Evidence:
         if known is None or known.outcome is not Outcome.FAILED:
             return False
         if known.reason == "pages_differ":  # where comparing was switched off since, the drill is all that is asked for
-            return drill.parity is not None and not _compared(drill)
+            return drill.verifier is not None or (drill.parity is not None and not _compared(drill))
         return known.check is CheckKind.FULL and known.reason == "db_corrupt" and drill.check is CheckKind.QUICK
 
     def after_database_check(self, check: DatabaseCheck) -> Evidence:

@@ -50,8 +50,7 @@ class Position:
 class Replica:
     """The one place Litestream copies a database to.
 
-    `config` is the YAML text of a litestream.yml of this one database and replica, `$VAR` already expanded; it may
-    hold secrets, goes to Litestream through standard input only, and is never printed.
+    `config`: a litestream.yml of this one database and replica, `$VAR` expanded. It may hold secrets and is never printed.
     """
 
     type: str  # file s3 gs abs sftp webdav nats oss
@@ -69,6 +68,7 @@ class Database:
     path: str  # absolute
     meta_path: str  # Litestream's local folder for it
     replica: Replica
+    in_reach: bool = True  # False: its file is nothing to us, only the replica is (`policy.production`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,7 @@ class FileId:
 class WalIndex:
     """The committed end of the WAL, read from the first 48 bytes of `-shm`.
 
-    Source: SQLite, "WAL-mode File Format", 2.1: mxFrame u32 at 16, salts at 32. `salts` are the WAL's own bytes
-    (8, big-endian as stored), `max_frame` counts frames, `page_size` in bytes.
+    Source: SQLite, "WAL-mode File Format", 2.1: mxFrame u32 at 16, salts at 32 (8 bytes, as stored). `page_size` in bytes.
     """
 
     salts: bytes
@@ -124,6 +123,7 @@ class LiveState:
     wal_index: WalIndex | None  # None: no WAL, or its index is not readable
     captures: tuple[Capture, ...]  # empty: no local folder, or not readable
     error: str | None = None  # why something above could not be read
+    in_reach: bool = True  # False: nothing of it was looked for
 
     @property
     def capture(self) -> Capture | None:
@@ -282,6 +282,8 @@ class Drill:
     parity_seconds: float | None = None
     accepts_shrink: bool = False  # somebody said that what is gone was meant to go
     plan_digest: str | None = None  # of the backup files that were read (`listing.digest`)
+    memory_bytes: int | None = None  # that Litestream took for the restore, at its peak
+    verifier: str | None = None  # host:port of the daemon that made it and told us; None: made here
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Assertion:
 class Policy:
     """The thresholds of one database (CONTRACT 2, `policy`)."""
 
+    production: bool = True  # False: a daemon elsewhere, which has the replica and nothing else
     look_every: timedelta = timedelta(minutes=1)  # ten LISTs on S3: a minute is about 3 USD a month
     max_lag: timedelta = timedelta(minutes=2)  # Litestream syncs every second; two minutes is an outage
     max_snapshot_age: timedelta = timedelta(hours=30)  # Litestream's daily snapshot and a quarter of a day
@@ -40,8 +41,15 @@ class Policy:
 
     @property
     def look_interval(self) -> timedelta:
-        """How often a database that changes is listed: often enough that `max_lag` can be met at all."""
+        """How often a database that changes is listed: often enough that `max_lag` can be met at all, where that is asked."""
+        if not self.production:
+            return self.look_every
         return min(self.look_every, max(self.max_lag / 3, timedelta(seconds=1)))
+
+    @property
+    def compares(self) -> bool:
+        """Whether restored copies are to be compared with production, page by page."""
+        return self.parity and self.production
 
     @property
     def database_check_max_age(self) -> timedelta:
@@ -57,6 +65,11 @@ class Policy:
     def parity_max_age(self) -> timedelta:
         """Age at which a comparison stops counting: as old as the drill that was due to make it may be."""
         return self.parity_every + self.drill_max_age
+
+    @property
+    def comparison_every(self) -> timedelta:
+        """How long after a comparison the next one is due where a verifier makes the drills."""
+        return max(self.parity_every, self.drill_every)
 
     def tightened(self, *, max_age: timedelta | None = None, max_lag: timedelta | None = None) -> Policy:
         """The same policy with a stricter proof age or lag; what is looser than the policy is ignored.

@@ -73,8 +73,8 @@ class ReplicaReader(Protocol):
 
     def restore(
         self, database: Database, plan: Plan, target: Path, *, timeout_s: float, stop: Event, progress: Progress
-    ) -> None:
-        """Restore exactly the plan's position to `target`, which does not exist yet."""
+    ) -> int | None:
+        """Restore exactly the plan's position to `target`, which does not exist yet; bytes of memory that it took, where that is known."""
         ...
 
 

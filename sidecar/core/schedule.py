@@ -21,6 +21,7 @@ from sidecar.core.turns import (
     believed_from,
     check_due_after,
     drill_due_at,
+    drill_interval,
     drill_kind,
     look_due_at,
     not_ahead,
@@ -61,7 +62,7 @@ def dues_of(evidence: Evidence, policy: Policy) -> Dues:
     check_at = check_due_after(evidence, policy, drill_at)
     dues = [(look_at, policy.look_every)]
     if drill_at is not None:
-        dues.append((drill_at, policy.drill_every))
+        dues.append((drill_at, drill_interval(evidence, policy)))
     if check_at is not None:
         dues.append((check_at, policy.database_check_every * (1 + SOON_SHARE)))
     return Dues(
@@ -159,7 +160,7 @@ def due(
         evidence, policy = subject.evidence, subject.policy
         drill_at, check_at = subject.dues.drill_at, subject.dues.check_at
         if drill_at is not None:
-            drill_at = not_ahead(drill_at, policy.drill_every, now)
+            drill_at = not_ahead(drill_at, drill_interval(evidence, policy), now)
         idle = path not in wanted and path not in busy.heavy
         if idle and drill_at is not None and drill_at <= now and stands(evidence, policy, now):
             standing.append(path)

@@ -96,6 +96,7 @@ class Resources:
     looks: int = 4
     nice: int = 10
     scratch_max: Size = Size(50 * 1024**3)  # bytes
+    requests_per_day: int | None = None  # that looks may make of the stores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,14 @@ class Notify:
 
     heartbeat_url: str | None = field(default=None, repr=False)
     webhook_url: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierSettings:
+    """Another daemon with the same replicas, whose drills are taken over."""
+
+    url: str | None = None  # http://, https:// or unix:, without userinfo
+    token_file: Path | None = None  # holds the bearer token to send, where something before that daemon asks for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +145,7 @@ class Settings:
     resources: Resources = Resources()
     rollback: RollbackSettings = RollbackSettings()
     notify: Notify = Notify()
+    verifier: VerifierSettings = VerifierSettings()
 
     @property
     def scratch(self) -> Path:
@@ -175,18 +185,25 @@ def faults(settings: Settings) -> Iterator[Fault]:
     elif timeout > limit:
         sentence = f"is longer than look-every and {spell(LOOK_GRACE)} ({spell(limit)}): a listing would be old when it arrives"
         yield ("litestream", "command-timeout"), sentence
-    resources = settings.resources
+    yield from _resources(settings.resources)
+    if settings.rollback.keep_count < KEEP_COUNT_MIN:
+        yield ("rollback", "keep-count"), f"must be {KEEP_COUNT_MIN} or more: the last good deploy's and the next one's"
+    if settings.rollback.keep_max <= 0:
+        yield ("rollback", "keep-max"), "must be more than nothing, such as `50GiB`"
+    if settings.verifier.token_file is not None and settings.verifier.url is None:
+        yield ("verifier", "token-file"), "is for `verifier.url`, which is not set"
+
+
+def _resources(resources: Resources) -> Iterator[Fault]:
     for seat in ("drills", "looks"):
         if not 1 <= getattr(resources, seat) <= SEATS_MAX:
             yield ("resources", seat), f"must be between 1 and {SEATS_MAX}"
     if not 0 <= resources.nice <= NICE_MAX:
         yield ("resources", "nice"), f"must be between 0 and {NICE_MAX}"
+    if resources.requests_per_day is not None and resources.requests_per_day < 1:
+        yield ("resources", "requests-per-day"), "must be 1 or more, or `null` for no limit"
     if resources.scratch_max <= 0:
         yield ("resources", "scratch-max"), "must be more than nothing, such as `50GiB`"
-    if settings.rollback.keep_count < KEEP_COUNT_MIN:
-        yield ("rollback", "keep-count"), f"must be {KEEP_COUNT_MIN} or more: the last good deploy's and the next one's"
-    if settings.rollback.keep_max <= 0:
-        yield ("rollback", "keep-max"), "must be more than nothing, such as `50GiB`"
 
 
 def _paths(settings: Settings) -> Iterator[Fault]:

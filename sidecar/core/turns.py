@@ -14,6 +14,9 @@ from sidecar.core.instants import CLOCK_SLACK, from_the_future
 from sidecar.core.model import CheckKind, Drill, LookResult, Outcome
 from sidecar.core.policy import Policy
 
+LATE_SHARE = (
+    0.1  # of drill-every: so much longer a verifier's next drill is waited for, which has to be made and fetched
+)
 STARTING_FOR = timedelta(minutes=2)  # a database seen for the first time gets its first backup within seconds
 STARTING_LOOK = timedelta(seconds=2)
 DOUBLINGS_MAX = 10
@@ -61,7 +64,11 @@ def drill_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     last = evidence.last_drill
     if last is None:
         return LONG_AGO
-    restarted_at, in_turn = evidence.restarted_since(last), _in_turn(evidence, last, policy)
+    if last.verifier is not None:
+        in_turn = _beside_a_verifier(evidence, last, policy)
+        restarted_at = evidence.restarted_since(evidence.last_own if policy.compares else last)
+    else:
+        restarted_at, in_turn = evidence.restarted_since(last), _in_turn(evidence, last, policy)
     if restarted_at is None:
         return in_turn
     # Commits made meanwhile may be lost without a word (`core/restarts.py`); or it was the mend.
@@ -69,13 +76,51 @@ def drill_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     return min(in_turn, max(restarted_at, last.finished_at + min(took * REST, policy.drill_every)))
 
 
+def _beside_a_verifier(evidence: Evidence, last: Drill, policy: Policy) -> datetime:
+    """When a drill is to be made here although a verifier makes them: when it has fallen silent, or for what only we can find out.
+
+    Only here can a copy be compared with production, and only here is cleared what a comparison found. What was tried here for
+    either is tried again one `drill-every` later, however many drills the verifier makes meanwhile.
+    """
+    found, compared, own = evidence.last_conclusive, evidence.last_compared, evidence.last_own
+    here = own.finished_at if own is not None and own.outcome is not Outcome.ABORTED else None
+    if last.outcome in {Outcome.PASSED, Outcome.FAILED}:
+        proved_at = evidence.proved_at(last) if policy.skip_proved else last.finished_at
+        late = policy.drill_every * LATE_SHARE
+        due_at = proved_at + policy.drill_every + late + min(last.finished_at - last.started_at, late)
+    else:  # it could not find out, and may not be able to for days
+        due_at = found.finished_at + policy.drill_every if found is not None else LONG_AGO
+        due_at = max(due_at, _again(here, policy.drill_every))
+    if found is not None and found.id != last.id and found.outcome is Outcome.FAILED and last.outcome is Outcome.PASSED:
+        due_at = min(due_at, _again(here, policy.drill_every))
+    if policy.production and _has_more(evidence, last) and _migrated(evidence, last):  # which the verifier cannot see
+        took = last.finished_at - last.started_at
+        due_at = min(due_at, last.finished_at + _early(policy.look_every, took, policy.drill_every))
+    if policy.compares:
+        compared_at = _again(compared.finished_at if compared is not None else None, policy.comparison_every)
+        due_at = min(due_at, max(compared_at, _again(here, policy.drill_every)))
+    return due_at
+
+
+def drill_interval(evidence: Evidence, policy: Policy) -> timedelta:
+    """The longest time after the newest drill that the next one can be due."""
+    beside = evidence.last_drill is not None and evidence.last_drill.verifier is not None
+    return policy.drill_every * (1 + 2 * LATE_SHARE) if beside else policy.drill_every
+
+
+def _again(at: datetime | None, interval: timedelta) -> datetime:
+    return at + interval if at is not None else LONG_AGO
+
+
 def _in_turn(evidence: Evidence, last: Drill, policy: Policy) -> datetime:
     took = last.finished_at - last.started_at
     if last.outcome is not Outcome.PASSED:
         first = _early(policy.look_every, took, policy.drill_every)
         return last.finished_at + _back_off(first, policy.drill_every, evidence.not_passed_in_a_row)
-    never_compared = policy.parity and last.parity is None and evidence.last_compared is None  # by a sidecar of before
-    early = never_compared or (_has_more(evidence, last) and _migrated(evidence, last))
+    never_compared = (
+        policy.compares and last.parity is None and evidence.last_compared is None
+    )  # by a sidecar of before
+    early = never_compared or (policy.production and _has_more(evidence, last) and _migrated(evidence, last))
     if early:
         return last.finished_at + _early(policy.look_every, took, policy.drill_every)
     proved_at = evidence.proved_at(last) if policy.skip_proved else last.finished_at
@@ -156,8 +201,8 @@ def drill_kind(evidence: Evidence, policy: Policy, now: datetime) -> CheckKind:
     cut_short = last is not None and last.check is CheckKind.FULL and last.outcome is not Outcome.PASSED
     if evidence.last_passed is None or cut_short:
         return CheckKind.QUICK
-    if audit is None:
-        return CheckKind.FULL
+    if audit is None:  # a verifier's second drill is the audit
+        return CheckKind.FULL if last is None or last.verifier is None else CheckKind.QUICK
     rest = spread(policy.audit_every, audit.id, AUDIT_SPREAD_SHARE)
     audit_due = not_ahead(audit.finished_at + rest, policy.audit_every, now) <= now
     return CheckKind.FULL if audit_due else CheckKind.QUICK
@@ -166,8 +211,8 @@ def drill_kind(evidence: Evidence, policy: Policy, now: datetime) -> CheckKind:
 def parity_due(evidence: Evidence | None, policy: Policy, now: datetime) -> bool:
     """Whether the next drill is to be compared with production; what a comparison found, only a comparison clears."""
     compared = evidence.last_compared if evidence is not None else None
-    if not policy.parity or evidence is None or compared is None or compared.outcome is not Outcome.PASSED:
-        return policy.parity
+    if not policy.compares or evidence is None or compared is None or compared.outcome is not Outcome.PASSED:
+        return policy.compares
     if evidence.restarted_since(compared) is not None:
         return True
     return not_ahead(compared.finished_at + policy.parity_every, policy.parity_every, now) <= now
@@ -180,7 +225,7 @@ def database_check_due_at(evidence: Evidence, policy: Policy) -> datetime | None
 
 def check_due_after(evidence: Evidence, policy: Policy, drill_at: datetime | None) -> datetime | None:
     """The same, where it is known already when the next drill is due."""
-    if evidence.live is None or evidence.live.file_id is None:
+    if not policy.production or evidence.live is None or evidence.live.file_id is None:
         return None
     last = evidence.database_check
     if last is None:
@@ -197,13 +242,13 @@ def _drilled_first(evidence: Evidence, policy: Policy) -> bool:
     """Whether a first drill is about to come that says the same by comparing: it reads production a second at a time, a copy in one go."""
     seen = evidence.sighting
     can_be = seen is None or seen.result is LookResult.OK
-    return policy.parity and evidence.last_drill is None and can_be
+    return policy.compares and evidence.last_drill is None and can_be
 
 
 def _checks_it_too(evidence: Evidence, policy: Policy, due_at: datetime, drill_at: datetime | None) -> datetime | None:
     """When a drill comes that will say the same of production by comparing, if that is soon after its check is due."""
     compared = evidence.last_compared.parity if evidence.last_compared is not None else None
-    if not policy.parity or compared is None or not compared.strong or drill_at is None:
+    if not policy.compares or compared is None or not compared.strong or drill_at is None:
         return None
     return drill_at if drill_at - due_at <= policy.database_check_every * SOON_SHARE else None
 

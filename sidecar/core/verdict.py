@@ -67,8 +67,10 @@ class FleetVerdict:
         if not self.verdicts:
             return self.empty_reason
         if self.ready:
-            count = len(self.verdicts)
-            return f"{count} database{'s' if count > 1 else ''} can be restored"
+            count, far = len(self.verdicts), sum(not each.database.in_reach for each in self.verdicts)
+            alone = "" if not far else "; of them only" if far == count else f"; of {far} of them only"
+            alone = f"{alone} the backup was judged, production is not in reach" if far else ""
+            return f"{count} database{'s' if count > 1 else ''} can be restored{alone}"
         blocked = [(verdict, finding) for verdict in self.verdicts for finding in verdict.judged.blocking]
         verdict, finding = min(blocked, key=lambda pair: pair[1].status != "fail")
         others = len({each.database.path for each, _ in blocked}) - 1
@@ -112,6 +114,7 @@ def database_document(verdict: Verdict) -> Document:
         "path": database.path,
         "ready": verdict.ready,
         "replica": {"type": database.replica.type, "label": database.replica.label},
+        "production": database.in_reach,
         "position": {
             "live": live_position(evidence),
             "replica": str(listing.position) if listing is not None else None,
@@ -180,6 +183,7 @@ def drill_document(drill: Drill) -> Document:
         "rows": _rows(content),
         "sqlite_version": content.sqlite_version if content is not None else None,
         "litestream_version": drill.litestream_version,
+        "verifier": drill.verifier,
     }
 
 

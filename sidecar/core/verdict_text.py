@@ -67,7 +67,7 @@ def names_text(database: Database) -> str:
 def replica_text(database: Database) -> str:
     """What follows, up to the position."""
     kind, label = quoted(database.replica.type), quoted(database.replica.label)
-    return f', "replica": {{"type": {kind}, "label": {label}}}'
+    return f', "replica": {{"type": {kind}, "label": {label}}}, "production": {truth(database.in_reach)}'
 
 
 def position_text(evidence: Evidence) -> str:

@@ -60,6 +60,11 @@ class Walk:
     def run(self) -> Proof:
         """Walk it once; what stands in the way is part of the proof."""
         demand = self.demand
+        if not self.database.in_reach:
+            raise EnvironmentProblem(
+                f"production of {self.database.name} is not in reach of this daemon (`policy.production: false`), so no deploy can be proved here",
+                "ask the sidecar beside the app",
+            )
         self._ask()
         if demand.backup:
             self._sync()
@@ -122,7 +127,7 @@ class Walk:
     def _prove_backup(self) -> None:
         """Drill, unless a proof that is young enough stands."""
         wanted, proof = self.demand.max_age, self._known.last_passed
-        if self.policy.parity and (
+        if self.policy.compares and (
             proof is None or proof.parity is None or proof.parity.result is not ParityResult.EQUAL
         ):
             proof = None  # it was not compared: this one will be
@@ -143,7 +148,7 @@ class Walk:
         policy = replace(self.policy, drill_timeout=self._drill_timeout())
         drill_id = self.road.ledger.begin_drill(self.database)
         name = ARTIFACT.format(name=self.database.name, of=drill_id)
-        order = Order(self.database, policy, CheckKind.QUICK, drill_id, keep, keep_name=name, parity=policy.parity)
+        order = Order(self.database, policy, CheckKind.QUICK, drill_id, keep, keep_name=name, parity=policy.compares)
         drill = self.drill = self.road.driller.run(order, stop=self.stop, progress=self.progress)
         shrink = 1.0 if self.demand.accept_shrink else self.policy.max_shrink
         self.road.ledger.add_drill(self.database, drill, max_shrink=shrink)

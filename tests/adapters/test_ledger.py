@@ -113,7 +113,7 @@ def full_evidence() -> Evidence:
     made = made.after_drill(drill(1)).after_drill(drill(2, Outcome.FAILED)).after_database_check(check)
     made = replace(
         made.of_replica(database().replica), covered_live=live, covered_at=T0, replaced_at=T0, replaced_after=T0,
-        ahead=Ahead(2, T0, still=True), proof_stood_at=T0,
+        ahead=Ahead(2, T0, still=True), proof_stood_at=T0, last_here=drill(3), unproved_at=T0,
     )  # fmt: skip
     unset = [fact for fact in FACTS if getattr(made, fact) is None]
     assert not unset, "a fact that this test does not know"

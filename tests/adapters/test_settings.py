@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.core.errors import ConfigError, EnvironmentProblem
 from sidecar.core.policy import Assertion, Policy
-from sidecar.core.settings_model import Listen, parse_listen
+from sidecar.core.settings_model import Listen, VerifierSettings, parse_listen
 from sidecar.settings import Settings, read
 
 ENV = {"HOME": "/home/app"}
@@ -43,7 +43,7 @@ OWN = """
     - {name: has-users, sql: "select count(*) from users", min: 1}
 databases:                    # only what differs; key = name
   app: {path: /data/app.db, policy: {max-lag: 30s}}
-resources: {drills: 2, looks: 8, nice: 5, scratch-max: 10GB}
+resources: {drills: 2, looks: 8, nice: 5, scratch-max: 10GB, requests-per-day: 50000}
 notify: {heartbeat-url: 'https://h/TOKENTOKEN', webhook-url: 'https://h/HOOKHOOK'}
 """
 
@@ -77,6 +77,7 @@ def test_what_differs_is_taken_and_secrets_never_show(tmp_path: Path) -> None:
     assert settings.aliases == {"/data/app.db": "app"}
     resources = settings.resources
     assert (resources.drills, resources.looks, resources.nice, resources.scratch_max) == (2, 8, 5, 10**10)
+    assert resources.requests_per_day == 50_000
     assert settings.notify.heartbeat_url == "https://h/TOKENTOKEN"
     assert "TOKENTOKEN" not in repr(settings)
     assert "HOOKHOOK" not in repr(settings)
@@ -85,8 +86,8 @@ def test_what_differs_is_taken_and_secrets_never_show(tmp_path: Path) -> None:
 def test_every_threshold_can_be_set_and_overridden_for_one_database(tmp_path: Path) -> None:
     values = {
         "look-every": "2m", "max-lag": "3m", "max-snapshot-age": "31h", "drill-every": "5h", "drill-max-age": "1d1h",
-        "drill-timeout": "45m", "audit-every": "8d", "database-check-every": "7h", "parity": "no",
-        "parity-every": "2d", "max-shrink": "0.25",
+        "drill-timeout": "45m", "audit-every": "8d", "skip-proved": "no", "database-check-every": "7h", "parity": "no",
+        "parity-every": "2d", "max-shrink": "0.25", "production": "no",
         "schema-version": "select max(v) from versions", "assertions": "[{name: a, sql: select 1, equals: yes please}]",
     }  # fmt: skip
     assert set(values) == {each.name.replace("_", "-") for each in fields(Policy)}
@@ -98,8 +99,9 @@ def test_every_threshold_can_be_set_and_overridden_for_one_database(tmp_path: Pa
     assert everywhere.policy == Policy(
         look_every=timedelta(minutes=2), max_lag=timedelta(minutes=3), max_snapshot_age=timedelta(hours=31),
         drill_every=timedelta(hours=5), drill_max_age=timedelta(hours=25), drill_timeout=timedelta(minutes=45),
-        audit_every=timedelta(days=8), database_check_every=timedelta(hours=7), parity=False,
-        parity_every=timedelta(days=2), max_shrink=0.25, schema_version="select max(v) from versions", assertions=(Assertion(name="a", sql="select 1", equals="yes please"),),
+        audit_every=timedelta(days=8), skip_proved=False, database_check_every=timedelta(hours=7), parity=False,
+        parity_every=timedelta(days=2), max_shrink=0.25, production=False,
+        schema_version="select max(v) from versions", assertions=(Assertion(name="a", sql="select 1", equals="yes please"),),
     )  # fmt: skip
 
 
@@ -200,6 +202,8 @@ WRONG = [
      ("resources.looks: must be a whole number (line 1); "
      "resources.scratch-max: `lots` is not a size; write one like `500MB` or `10GiB` (line 1); "
      "resources.drills: must be between 1 and 64 (line 1); resources.nice: must be between 0 and 19 (line 1)")),
+    ("resources: {requests-per-day: 0}", "resources.requests-per-day: must be 1 or more, or `null` for no limit (line 1)"),
+    ("resources: {requests-per-day: many}", "resources.requests-per-day: must be a whole number (line 1)"),
     ("litestream: {binary: 5, command-timeout: 4m}",
      ("litestream.binary: must be text; put it in quotes (line 1); litestream.command-timeout: is longer than look-every and "
      "2m (3m): a listing would be old when it arrives (line 1)")),
@@ -251,3 +255,33 @@ def test_a_missing_or_unreadable_file_is_one_sentence(tmp_path: Path) -> None:
 
 def test_settings_can_be_made_without_a_file() -> None:
     assert Settings(state_dir=Path("/s")).scratch == Path("/s/scratch")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://user:SEKRET@far:9810", "must hold no user and no password"),
+        ("https://SEKRET@far:9810", "must hold no user and no password"),
+        ("far:9810", "must be a URL"),
+        ("ftp://far", "must be a URL"),
+        ("http://far:99999", "cannot be read"),
+        ("http://[far", "cannot be read"),
+        ("http://far:9810/?token=SEKRET", "would be lost"),
+        ("unix:relative", "must be a URL"),
+    ],
+)
+def test_a_verifier_is_a_url_without_userinfo_and_no_secret_is_repeated(tmp_path: Path, url: str, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(write(tmp_path, f"verifier: {{url: '{url}'}}"), ENV)
+    assert str(refused.value).count("verifier.url") == 1
+    assert says in str(refused.value)
+    assert "SEKRET" not in str(refused.value)
+
+
+def test_a_verifier_and_its_token(tmp_path: Path) -> None:
+    assert read(None, ENV).verifier == VerifierSettings()
+    for url in ("http://far:9810", "https://far/under", "unix:/run/v.sock", "http://[::1]:9810"):
+        own = read(write(tmp_path, f"verifier: {{url: '{url}', token-file: t}}"), ENV)
+        assert (own.verifier.url, own.verifier.token_file) == (url, tmp_path / "t")
+    with pytest.raises(ConfigError, match=r"verifier\.token-file: is for `verifier\.url`, which is not set"):
+        read(write(tmp_path, "verifier: {token-file: t}"), ENV)

@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import CollectorRegistry
 
+from sidecar.adapters.ledger.codec import facts_of_drill
 from sidecar.core.case import Scratch
 from sidecar.core.policy import Policy
 from sidecar.core.verdict import FleetVerdict, fleet_document, verdict_of
@@ -64,7 +65,7 @@ class Fleet:
         page = PageRoute(answers, Gatherer(answers, FakePast(), LagTrace(answers).curve, lambda: True))
         self.app = App(
             answers, self.house.desk, lambda: True, self.metrics.render, None, lambda: None, loopback=True,
-            count=lambda _route, _code: None, proofs=FakeProofs(), page=page,
+            count=lambda _route, _code: None, proofs=FakeProofs(), page=page, facts=facts_of_drill,
         )  # fmt: skip
 
     def ask(self, path: str) -> bytes:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from sidecar.core.coverage import Coverage, coverage
-from sidecar.core.evidence import Evidence, shrinkage
+from sidecar.core.evidence import Evidence
 from sidecar.core.model import CheckKind, Content, FileId, LookResult, Outcome, Position
+from sidecar.core.shrinkage import shrinkage
 from tests.core.evidences import (
     NOW,
     SALTS,
@@ -309,3 +310,24 @@ def test_a_reading_before_the_first_listing_keeps_a_database_changing() -> None:
     assert unknown().changing
     assert unknown().after_live(live()).changing
     assert not unknown().after_sighting(live(), seen()).after_live(replace(live(), read_at=SOON)).changing
+
+
+def test_what_litestream_says_again_is_no_news_for_a_while() -> None:
+    known = healthy()
+    assert known.claim is not None
+    soon, later = NOW + timedelta(seconds=19), NOW + timedelta(seconds=20)
+    again = replace(known.claim, read_at=soon, last_sync_at=soon)
+    assert not known.is_news(again)
+    assert known.is_news(replace(again, read_at=later))
+    assert known.is_news(replace(again, read_at=NOW - timedelta(seconds=1))), "the clock was set back"
+    assert replace(known, claim=None).is_news(again)
+    for other in (
+        {"up": False},
+        {"managed": False},
+        {"txid": 43},
+        {"sync_error": "no room"},
+        {"started_at": NOW},
+        {"pid": 1},
+        {"error": "refused"},
+    ):
+        assert known.is_news(replace(again, **other)), other

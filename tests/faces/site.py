@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import jsonschema
 
+from sidecar.adapters.ledger import codec
 from sidecar.core.receipt import Kept
 from sidecar.openapi import openapi
 from sidecar.page_facts import Gatherer
@@ -69,7 +70,7 @@ class Site:
         return App(
             self.house.answers, self.house.desk, lambda: self.alive, render, self.token, self.wake,
             loopback=self.loopback, count=lambda route, code: self.counted.append((route, code)),
-            proofs=self.proofs, page=PageRoute(self.house.answers, gatherer),
+            proofs=self.proofs, page=PageRoute(self.house.answers, gatherer), facts=codec.facts_of_drill,
         )  # fmt: skip
 
     def ask(self, method: str, target: str, base: str = "http://127.0.0.1:9810", **more: Any) -> httpx.Response:

@@ -273,6 +273,9 @@ def test_ctrl_c_in_the_middle_of_a_listing(scene: Scene) -> None:
     hung.write_text(f'#!/bin/sh\n[ "$1" = version ] && echo 0.5.17 && exit\ntouch {scene.folder}/begun\nsleep 600\n')
     hung.chmod(0o755)
     scene.write_sidecar_yml(executable=str(hung))
+    for name in ("app", "users"):  # a folder is listed without Litestream
+        scene.replicas[name] = f"{{type: sftp, host: '127.0.0.1:{free_port()}', user: u, path: /{name}}}"
+    scene.write_litestream_yml()
     doctor = start("doctor", *scene.options)
     until((scene.folder / "begun").exists)
     ran = interrupt(doctor, signal.SIGINT)

@@ -15,6 +15,7 @@ from prometheus_client import openmetrics, parser
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from sidecar.core.budget import Pace
 from sidecar.core.finding import Status
 from sidecar.core.model import ClaimSource, LookResult, Outcome, Sighting
 from sidecar.metrics import PREFIX, Metrics
@@ -28,10 +29,10 @@ lag_seconds{db} live_position{db} replica_position{db} replica_sync_timestamp_se
 snapshot_timestamp_seconds{db} replica_files{db,level} replica_bytes{db} oldest_restorable_timestamp_seconds{db}
 drills_total{db,outcome} drills_skipped_total{db} drill_failures_total{db,reason} drill_passed_timestamp_seconds{db} proof_timestamp_seconds{db}
 drill_finished_timestamp_seconds{db} drill_stage_seconds{db,stage} drill_duration_seconds restored_bytes{db}
-pages_proven_ratio{db} rto_seconds{db} database_bytes{db} wal_bytes{db} database_check_timestamp_seconds{db}
+pages_proven_ratio{db} rto_seconds{db} rto_predicted_seconds{db} drill_predicted_seconds{db} drill_memory_bytes{db} database_bytes{db} wal_bytes{db} database_check_timestamp_seconds{db}
 schema_version_info{db,source,value} drills_due drills_running looks_total{db,result} loop_turned_timestamp_seconds
 evidence_write_successful scratch_free_bytes litestream_up config_last_reload_successful config_last_reload_timestamp_seconds gate_decisions_total{decision}
-http_requests_total{route,code}
+http_requests_total{route,code} replica_requests_total{way} replica_requests_per_day replica_requests_per_day_limit look_stretch_ratio
 """
 
 
@@ -44,7 +45,13 @@ def house() -> House:
 
 @pytest.fixture
 def metrics(house: House) -> Metrics:
-    return Metrics(house.answers, litestream_version="v0.5.17", sqlite_version="3.54.1")
+    return Metrics(
+        house.answers,
+        litestream_version="v0.5.17",
+        sqlite_version="3.54.1",
+        requests=lambda: {"direct": 5, "litestream": 20},
+        pace=lambda: Pace(2, 7200.4, 10_000),
+    )
 
 
 def busy(metrics: Metrics) -> Metrics:
@@ -104,6 +111,7 @@ def test_values_are_what_is_known(metrics: Metrics) -> None:
         "oldest_restorable_timestamp_seconds": now - 3600, "drill_passed_timestamp_seconds": now,
         "proof_timestamp_seconds": now,
         "drill_finished_timestamp_seconds": now, "restored_bytes": 4194304, "rto_seconds": 1.25,
+        "rto_predicted_seconds": 1.25, "drill_predicted_seconds": 1.25 + 0.4 + 0.3, "drill_memory_bytes": 40_000_000,
         "database_bytes": 4194304, "wal_bytes": 4152, "database_check_timestamp_seconds": now,
     }  # fmt: skip
     assert {name: value(metrics, name, db="app") for name in expected} == expected
@@ -112,6 +120,9 @@ def test_values_are_what_is_known(metrics: Metrics) -> None:
     assert value(metrics, "schema_version_info", db="app", source="user_version", value="7") == 1
     assert value(metrics, "drills_total", db="app", outcome="passed") == 1
     assert value(metrics, "drills_skipped_total", db="app") == 2
+    assert value(metrics, "replica_requests_total", way="litestream") == 20
+    paces = ("replica_requests_per_day", "replica_requests_per_day_limit", "look_stretch_ratio")
+    assert [value(metrics, each) for each in paces] == [7200, 10_000, 2]
     assert value(metrics, "drills_total", db="app", outcome="aborted") == 0
     assert value(metrics, "drill_failures_total", db="app", reason="file_corrupt") == 1
     assert value(metrics, "looks_total", db="app", result="ok") == 1

@@ -194,7 +194,8 @@ def test_the_document_is_sound_and_names_every_route(site: Site) -> None:
     document = site.get("/openapi.json").json()
     assert document == DOCUMENT
     assert set(document["paths"]) == {
-        "/", "/ready", "/livez", "/metrics", "/databases/{name}", "/drills", "/drills/{id}", "/openapi.json",
+        "/", "/ready", "/livez", "/metrics", "/databases/{name}", "/evidence/{name}", "/drills", "/drills/{id}",
+        "/openapi.json",
         "/proofs", "/proofs/{id}", "/receipts", "/decisions",
     }  # fmt: skip
     for schema in document["components"]["schemas"].values():

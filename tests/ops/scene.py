@@ -84,7 +84,8 @@ def told(folder: Path, *, pace: float = 1.0) -> Iterator[Story]:
         stage(
             folder / "stage",
             db_settings=second,
-            rest=f"notify: {{heartbeat-url: 'http://127.0.0.1:{hook.port}/{{db}}'}}",
+            rest=f"notify: {{heartbeat-url: 'http://127.0.0.1:{hook.port}/{{db}}'}}\n"
+            "resources: {requests-per-day: 100000}\nverifier: {url: 'http://127.0.0.1:9'}",  # nobody answers there
         ) as acting,
         contextlib.closing(App(orders)) as other,
     ):

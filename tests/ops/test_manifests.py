@@ -26,7 +26,8 @@ from tests.recipes.snippets import snippets
 
 NATIVE = ("base", "overlays/file", "overlays/s3")
 PLAIN = "overlays/plain-containers"
-ALL = (*NATIVE, PLAIN, "gate")
+VERIFIER = "verifier"
+ALL = (*NATIVE, PLAIN, "gate", VERIFIER)
 FIRST_NATIVE = Version("1.29")
 VERSIONS = sorted({".".join(each.split(".")[:2]) for each in all_versions()}, key=Version)
 INIT_ORDER = ["restore", "litestream", "sidecar", "gate", "migrate", "postcheck"]
@@ -60,7 +61,7 @@ def mounts(container: Document) -> dict[str, Document]:
 def cases() -> Iterator[tuple[str, str]]:
     for overlay in ALL:
         for version in VERSIONS:
-            if overlay in {PLAIN, "gate"} or Version(version) >= FIRST_NATIVE:
+            if overlay in {PLAIN, "gate", VERIFIER} or Version(version) >= FIRST_NATIVE:
                 yield overlay, version
 
 
@@ -185,6 +186,46 @@ def test_scratch_is_bounded_apart_from_the_data_and_full_before_the_kubelet_evic
         if each["metadata"]["name"] == "data"
     )  # fmt: skip
     assert ours.rollback.keep_max < size(data["spec"]["resources"]["requests"]["storage"] + "B")
+
+
+def test_a_verifier_has_the_bucket_and_nothing_of_the_app(tmp_path: Path) -> None:
+    ours, (sidecar,) = settings_of(VERIFIER, tmp_path), containers(VERIFIER)
+    assert ours.policy.production is False
+    assert set(mounts(sidecar)) == {"/state", "/scratch", "/etc/litestream", "/run/secrets/s3"}
+    volumes = {each["name"]: each for each in pod(VERIFIER)["volumes"]}
+    assert volumes["s3"]["secret"]["secretName"] not in yaml.safe_dump(made("overlays/s3")), "keys of its own"
+    bound = size(volumes["scratch"]["emptyDir"]["sizeLimit"] + "B")
+    assert ours.resources.scratch_max < bound <= size(sidecar["resources"]["requests"]["ephemeral-storage"] + "B")
+    env = {each["name"]: each["value"] for each in sidecar["env"]}
+    (claim,) = one(made(VERIFIER), "StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert env["LITESTREAM_SIDECAR_STATE_DIR"].startswith(f"{mounts(sidecar)['/state']['mountPath']}/")
+    assert mounts(sidecar)["/state"]["name"] == claim["metadata"]["name"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert sidecar[probe]["httpGet"] == {"path": "/livez", "port": 9810}
+    assert "readinessProbe" not in sidecar
+    assert one(made(VERIFIER), "StatefulSet")["spec"]["replicas"] == 1
+
+
+def test_a_verifier_and_the_app_agree_about_database_replica_and_address(tmp_path: Path) -> None:
+    theirs, here = (
+        yaml.safe_load(one(made(each), "ConfigMap")["data"]["litestream.yml"])["dbs"]
+        for each in (VERIFIER, "overlays/s3")
+    )
+    assert theirs == here
+    fragment = (K8S / VERIFIER / "beside-the-app.yml").read_text()
+    file = tmp_path / "sidecar.yml"
+    file.write_text(f"{one(made('base'), 'ConfigMap')['data']['sidecar.yml']}\n{fragment}")
+    ours = settings.read(file, {"LITESTREAM_SIDECAR_STATE_DIR": "/data/sidecar"})
+    service = one(made(VERIFIER), "Service")
+    assert ours.verifier.url == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    labels = one(made(VERIFIER), "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    app = one(made("base"), "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    policies = {each["metadata"]["name"]: each["spec"] for each in made(VERIFIER) if each["kind"] == "NetworkPolicy"}
+    assert policies["app-verifier"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policies["app-verifier"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"].items() <= app.items()
+    assert policies["app-asks-verifier"]["podSelector"]["matchLabels"].items() <= app.items()
+    assert policies["app-asks-verifier"]["egress"][0]["to"][0]["podSelector"]["matchLabels"].items() <= labels.items()
 
 
 def settings_of(overlay: str, tmp_path: Path) -> settings.Settings:

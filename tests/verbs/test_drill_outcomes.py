@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from sidecar.adapters.replica_listing import LookLister
 from sidecar.core.case import room_for
 from sidecar.core.errors import LitestreamError, Overdue, ScratchFull, SidecarError, Stopped, Unreadable
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Reason
+from sidecar.core.forecast import COMPRESSION_MAX
 from sidecar.core.model import CheckKind, Drill, FileId, LiveState, LookResult, Outcome, Position
 from sidecar.core.policy import Assertion, Policy
-from sidecar.drill import COMPRESSION_MAX, Driller, Order
+from sidecar.drill import Driller, Order
 from sidecar.look import Looked, Looker
 from sidecar.production import Examiner
 from tests.core.evidences import NOW, capture, content, database, healthy, live
@@ -48,7 +50,9 @@ class Stage:
         return driller.run(order, stop=self.stop, progress=unseen)
 
     def look(self, known: Evidence | None = None, states: FakeLive | None = None) -> Looked:
-        looker = Looker(states or FakeLive(self.clock), self.replica, self.production, self.clock)
+        looker = Looker(
+            states or FakeLive(self.clock), LookLister(self.replica, self.clock, {}), self.production, self.clock
+        )
         return looker.look(database(), known, Policy(), 60.0, self.stop)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.adapters.replica_listing import LookLister
 from sidecar.adapters.shelf import Shelf
 from sidecar.core.decision import Kind, Word
 from sidecar.core.errors import EnvironmentProblem, LitestreamError, Overdue, ReceiptError, Stopped, Unreadable
@@ -93,7 +94,7 @@ class Scene:
 
     @property
     def road(self) -> LocalRoad:
-        looker = Looker(self.live, self.replica, self.production, self.clock)
+        looker = Looker(self.live, LookLister(self.replica, self.clock, {}), self.production, self.clock)
         works = Works(
             claims=lambda _: self.claims, syncer=lambda _: self.syncer if self.socket else None, looker=looker,
             driller=Driller(self.replica, self.live, self.integrity, self.scratch, self.clock, self.comparer),

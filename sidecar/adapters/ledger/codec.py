@@ -21,7 +21,7 @@ from sidecar.core.model import Drill, LookResult, Sighting
 FACTS: Mapping[str, Any] = get_type_hints(Evidence)
 
 
-class UnstructurableError(Exception):
+class UnstructurableError(ValueError):
     """A stored text is not what it should be."""
 
 
@@ -86,6 +86,12 @@ def evidence_of_texts(path: str, texts: Mapping[str, str], now: datetime, note: 
 def text_of_drill(drill: Drill) -> str:
     """The stored form of one drill."""
     return json.dumps(_CONVERTER.unstructure(drill, unstructure_as=Drill), separators=(",", ":"))
+
+
+def facts_of_drill(drill: Drill) -> dict[str, Any]:
+    """The same as values that JSON knows, for a document around it."""
+    facts: dict[str, Any] = _CONVERTER.unstructure(drill, unstructure_as=Drill)
+    return facts
 
 
 def drill_of_text(text: str) -> Drill:
