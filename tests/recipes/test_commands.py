@@ -136,6 +136,9 @@ def test_the_scripts_that_print_figures_run(shop: Place) -> None:
         ("fleet", "COUNTS=2 REST_S=2 SETTLE_S=60 QUIET_S=1 ASKED_S=1 VICTIM_LAG_S=5"),
         ("answers", "COUNTS=3 ROUNDS=1"),
         ("month", "DATABASES=50 DAYS=2"),
+        ("listing", "DATABASES=2 ROUNDS=1"),
+        ("skipped", "SIZES_MB=0.1 ROUNDS=1"),
+        ("forecast", "SIZES_MB=2,4"),
     ):
         assert f"`python -m tests.bench.{name}`" in text
         ran = shop.run("sh", "-c", f"{small} exec {need('python')} -m tests.bench.{name}", cwd=README.parent)
