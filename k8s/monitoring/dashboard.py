@@ -238,7 +238,7 @@ ROWS: dict[str, list[Json]] = {
               (metric("replica_requests_per_day"), "{{instance}} a day"), (metric("replica_requests_per_day_limit"), "{{instance}} allowed"),
               (metric("look_stretch_ratio"), "{{instance}} times less often"),
               (f"sum by (instance, way) (rate({metric('replica_requests_total')}[$__rate_interval])) * 86400", "{{instance}} {{way}} now")),
-        panel("stat", 8, "Verifier answers", "none", "Absent where none is configured.", (metric("verifier_up"), "{{instance}}"), words=NO_YES),
+        panel("stat", 8, "Verifier answers", "none", "Absent where none is configured.", (metric("verifier_up"), "{{instance}}"), alert="verifier-down", words=NO_YES),
         panel("table", 24, "Versions", "none", "Sidecar, Python, SQLite and Litestream. The newest Litestream should drill.",
               (f"sum by (instance, version, python, sqlite, litestream) ({metric('build_info')})", "versions")),
     ],

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.stage import Stage, stage
-from tests.litestreams import Writer, until
+from tests.litestreams import Writer, free_port, until
 from tests.ops.monitoring import MONITORING, alerts, need
 from tests.ops.stack import Hook, Prometheus, alertmanager, prometheus
 
@@ -179,4 +179,19 @@ def test_a_page_of_production_that_nobody_wrote(watched: Watched) -> None:
     overwritten(acting.app.path, false, true)
     until(lambda: sidecar.drill()["parity"]["result"] == "equal", within=40, every=0.5, say="all is equal again")
     watched.taken_back("PagesDiffer")
+    sidecar.until_ready()
+
+
+def test_a_verifier_that_nobody_can_ask(watched: Watched) -> None:
+    sidecar = watched.stage.sidecar
+    good = sidecar.sidecar_yml.read_text()
+    sidecar.stop()
+    sidecar.sidecar_yml.write_text(f"{good}verifier: {{url: 'http://127.0.0.1:{free_port()}'}}\n")
+    sidecar.start()
+    watched.told("VerifierDown")
+    sidecar.until_ready(within=40)  # by a drill of its own
+    sidecar.stop()
+    sidecar.sidecar_yml.write_text(good)
+    sidecar.start()
+    watched.taken_back("VerifierDown")
     sidecar.until_ready()

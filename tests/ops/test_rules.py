@@ -40,6 +40,7 @@ TESTS: list[dict[str, Any]] = [yaml.safe_load(each.read_text()) for each in RULE
 CASES: list[dict[str, Any]] = [case for each in TESTS for case in each["tests"]]
 DAEMON = {
     "SidecarDown", "SidecarAbsent", "SidecarLoopStuck", "SidecarWatchesNothing", "ConfigReloadFailed", "EvidenceNotWritten", "GateOverridden", "NotificationFailed",
+    "VerifierDown",
 }  # fmt: skip
 
 # Reasons that no alert of their own names.
