@@ -15,7 +15,8 @@ from sidecar.core.case import room_for
 from sidecar.core.elsewhere import another_replica
 from sidecar.core.errors import SidecarError
 from sidecar.core.litestream_errors import NEW_SNAPSHOT_HINT
-from sidecar.core.model import Claim, ClaimSource, Database, LiveState, LookResult, Sighting
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import Claim, ClaimSource, Database, LookResult, Sighting
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock, LiveReader, Production
 from sidecar.core.settings_model import Settings

@@ -20,7 +20,8 @@ from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
 from sidecar.core.evidence import Evidence
 from sidecar.core.listed import Listed
 from sidecar.core.listing import reduce
-from sidecar.core.model import Content, Database, LiveState, LookResult, Position, Sighting
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import Content, Database, LookResult, Position, Sighting
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock, LiveReader, Production
 

@@ -7,7 +7,8 @@ Litestream's own lists say which pages may have changed in between.
 from __future__ import annotations
 
 from sidecar.core.changes import Bounds, Change, Changes
-from sidecar.core.model import Position, WalIndex
+from sidecar.core.live_state import WalIndex
+from sidecar.core.model import Position
 from sidecar.core.ports_pages import Fingerprints, LocalChanges, PageReader, Snapshot
 from sidecar.pieces import PIECES_AGAIN_MAX, Around, BegunAnew, Pace, Pieces, Replaced
 

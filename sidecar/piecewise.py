@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.core.errors import Overdue, SidecarError, Unreadable
-from sidecar.core.model import Database, WalIndex
+from sidecar.core.live_state import WalIndex
+from sidecar.core.model import Database
 from sidecar.core.ports import Production
 from sidecar.core.ports_pages import LivePages, LocalChanges, PageFile, PageReader, Snapshot
 from sidecar.core.wals import listed, wals_between

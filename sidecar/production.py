@@ -16,7 +16,8 @@ from threading import Event
 from sidecar.core.case import room_for
 from sidecar.core.errors import OPEN_FILES_HINT, Overdue, ScratchFull, SidecarError, Stopped
 from sidecar.core.finding import Reason
-from sidecar.core.model import CheckKind, Database, DatabaseCheck, LiveState
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import CheckKind, Database, DatabaseCheck
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock, Integrity, Production, Progress, ScratchSpace
 from sidecar.pieces import Around

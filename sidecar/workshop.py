@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sidecar.core.errors import SidecarError
-from sidecar.core.model import Database, DatabaseCheck, Drill, FileId, Outcome
+from sidecar.core.live_state import FileId
+from sidecar.core.model import Database, DatabaseCheck, Drill, Outcome
 from sidecar.core.policy import Policy
 from sidecar.core.proof import Proof
 from sidecar.core.schedule import Heavy, Subject

@@ -16,7 +16,8 @@ from sidecar.adapters.local_changes import LocalChanges
 from sidecar.adapters.page_file import page_file
 from sidecar.adapters.sqlite_live import LiveSqlite
 from sidecar.adapters.sqlite_pages import LivePages, PageReader
-from sidecar.core.model import Database, FileId
+from sidecar.core.live_state import FileId
+from sidecar.core.model import Database
 from sidecar.core.ports_pages import Snapshot
 from sidecar.pieces import Around, Pace
 from sidecar.piecewise import Copied, Copier

@@ -9,24 +9,21 @@ from datetime import UTC, datetime, timedelta
 from sidecar.answers import Answers
 from sidecar.core.case import Scratch
 from sidecar.core.evidence import Evidence
+from sidecar.core.live_state import Capture, FileId, LiveState, WalIndex
 from sidecar.core.model import (
-    Capture,
     Claim,
     ClaimSource,
     Content,
     Database,
     DatabaseCheck,
     Drill,
-    FileId,
     Listing,
-    LiveState,
     LookResult,
     Outcome,
     Position,
     Replica,
     SchemaVersion,
     Sighting,
-    WalIndex,
 )
 from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy

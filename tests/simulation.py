@@ -15,20 +15,8 @@ from datetime import datetime, timedelta
 from random import Random
 
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import (
-    Capture,
-    CheckKind,
-    DatabaseCheck,
-    Drill,
-    FileId,
-    Listing,
-    LiveState,
-    LookResult,
-    Outcome,
-    Position,
-    Sighting,
-    WalIndex,
-)
+from sidecar.core.live_state import Capture, FileId, LiveState, WalIndex
+from sidecar.core.model import CheckKind, DatabaseCheck, Drill, Listing, LookResult, Outcome, Position, Sighting
 from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.schedule import Busy, Heavy, Seats, Subject, Work, due
 from sidecar.core.turns import HeavyKind, database_check_due_at, drill_due_at, look_due_at, queues_from, stands

@@ -11,7 +11,8 @@ from pathlib import Path
 from threading import Event
 
 from sidecar.core.census import Census
-from sidecar.core.model import CheckKind, Content, Database, LiveState, Position, ReplicaFile
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import CheckKind, Content, Database, Position, ReplicaFile
 from sidecar.core.policy import Assertion
 from sidecar.core.ports import Plan, Progress
 from tests.core.evidences import NOW, content, live

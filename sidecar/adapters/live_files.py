@@ -18,7 +18,8 @@ from sidecar.adapters.local_folder import current_generation, regular
 from sidecar.core import ltx, wal
 from sidecar.core.errors import SidecarError
 from sidecar.core.instants import SETTLED
-from sidecar.core.model import Capture, Database, FileId, LiveState, Position, WalIndex
+from sidecar.core.live_state import Capture, FileId, LiveState, WalIndex
+from sidecar.core.model import Database, Position
 from sidecar.core.ports import Clock
 
 Read = Callable[[Path, int, int], bytes]

@@ -23,7 +23,7 @@ import apsw
 
 from sidecar.core import wal
 from sidecar.core.errors import Unreadable
-from sidecar.core.model import FileId, WalIndex
+from sidecar.core.live_state import FileId, WalIndex
 
 # A commit between two looks at the index: at 1,500 commits a second one try in ten fails, at 18,000 there were 131 in a row.
 TRIES = 2000

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sidecar.core.model import Listing, LiveState, Position, Sighting
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import Listing, Position, Sighting
 
 # Another Litestream that writes to the same path is ahead, is overtaken and is ahead again; who sets production back is ahead once.
 TIMES_OF_ANOTHER_WRITER = 2

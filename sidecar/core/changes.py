@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from sidecar.core.model import Position, WalIndex
+from sidecar.core.live_state import WalIndex
+from sidecar.core.model import Position
 from sidecar.core.wal import FRAME_HEADER_BYTES, WAL_HEADER_BYTES
 
 

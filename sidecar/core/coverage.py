@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from sidecar.core.model import LiveState
+from sidecar.core.live_state import LiveState
 
 
 class Coverage(Enum):

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sidecar.core import ahead
 from sidecar.core.ahead import Ahead
 from sidecar.core.coverage import Coverage, coverage
+from sidecar.core.live_state import FileId, LiveState
 from sidecar.core.model import (
     CheckKind,
     Claim,
@@ -18,9 +19,7 @@ from sidecar.core.model import (
     Content,
     DatabaseCheck,
     Drill,
-    FileId,
     Listing,
-    LiveState,
     LookResult,
     Outcome,
     Replica,

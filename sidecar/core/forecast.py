@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from sidecar.core.case import room_for
 from sidecar.core.errors import Overdue, SidecarError
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import CheckKind, Drill, LiveState, Outcome
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import CheckKind, Drill, Outcome
 from sidecar.core.parity import ParityResult
 
 COMPRESSION_MAX = 4  # how many times larger than its backup files a database is taken to be when its size is not known

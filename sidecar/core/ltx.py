@@ -12,7 +12,8 @@ from array import array
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sidecar.core.model import Capture, Position
+from sidecar.core.live_state import Capture
+from sidecar.core.model import Position
 
 HEADER_BYTES = 100
 _MAGIC = b"LTX1"

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from sidecar.core.census import Census
 from sidecar.core.decision import Decision
-from sidecar.core.model import CheckKind, Claim, Content, Database, LiveState, Position, ReplicaFile
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import CheckKind, Claim, Content, Database, Position, ReplicaFile
 from sidecar.core.policy import Assertion
 from sidecar.core.proof import Demand, Proof
 from sidecar.core.rehearsal import Ran, RowChange, Watched

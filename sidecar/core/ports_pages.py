@@ -10,7 +10,8 @@ from threading import Event
 from typing import Protocol
 
 from sidecar.core.changes import Changes
-from sidecar.core.model import FileId, Position, WalIndex
+from sidecar.core.live_state import FileId, WalIndex
+from sidecar.core.model import Position
 
 
 class Snapshot(Protocol):

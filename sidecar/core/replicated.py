@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from sidecar.core.instants import from_the_future
-from sidecar.core.model import Capture, Listing, LiveState
+from sidecar.core.live_state import Capture, LiveState
+from sidecar.core.model import Listing
 
 
 def holds(listing: Listing, capture: Capture) -> bool:

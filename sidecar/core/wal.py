@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sidecar.core.model import WalIndex
+from sidecar.core.live_state import WalIndex
 
 INDEX_BYTES = 96  # two copies of the 48-byte header
 WAL_HEADER_BYTES = 32

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sidecar.core.changes import Changes
-from sidecar.core.model import WalIndex
+from sidecar.core.live_state import WalIndex
 from sidecar.core.wal import FRAME_HEADER_BYTES, WAL_HEADER_BYTES
 
 SALT_BYTES = 4

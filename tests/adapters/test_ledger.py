@@ -24,8 +24,8 @@ from sidecar.adapters.ledger.file import DRILLS_KEPT_MAX, FAILED_KEPT_MAX, Evide
 from sidecar.core.ahead import Ahead
 from sidecar.core.errors import EnvironmentProblem
 from sidecar.core.evidence import Evidence
+from sidecar.core.live_state import Capture, FileId, LiveState, WalIndex
 from sidecar.core.model import (
-    Capture,
     CheckKind,
     Claim,
     ClaimSource,
@@ -33,16 +33,13 @@ from sidecar.core.model import (
     Database,
     DatabaseCheck,
     Drill,
-    FileId,
     Listing,
-    LiveState,
     LookResult,
     Outcome,
     Position,
     Replica,
     SchemaVersion,
     Sighting,
-    WalIndex,
 )
 from sidecar.core.parity import Parity, ParityResult
 from tests.litestreams import ROOT

@@ -21,7 +21,8 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.live_files import DENSE, LiveFiles
 from sidecar.core.coverage import Coverage, coverage
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import Claim, ClaimSource, Database, LiveState, Replica
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import Claim, ClaimSource, Database, Replica
 from tests.litestreams import App, Litestream, Writer, binary, binary_of, environment, until
 
 CONFIG = """\

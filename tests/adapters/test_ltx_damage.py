@@ -25,8 +25,9 @@ from sidecar.adapters.live_files import LiveFiles
 from sidecar.adapters.local_changes import LocalChanges
 from sidecar.core.errors import LitestreamError
 from sidecar.core.evidence import Evidence
+from sidecar.core.live_state import LiveState
 from sidecar.core.ltx import HEADER_BYTES, TAIL_BYTES
-from sidecar.core.model import Database, LiveState, Position, Replica
+from sidecar.core.model import Database, Position, Replica
 from sidecar.core.policy import Policy
 from sidecar.core.verdict import FleetVerdict, fleet_document, verdict_of
 from tests.adapters.test_litestream_v5 import NEVER, of_folder, quiet, reader, replicate

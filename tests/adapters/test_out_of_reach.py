@@ -9,7 +9,8 @@ from typing import NoReturn
 from sidecar.adapters.claims import LitestreamClaims
 from sidecar.adapters.live_files import LiveFiles
 from sidecar.assembly_tools import load_fleet
-from sidecar.core.model import Claim, ClaimSource, Database, LiveState
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import Claim, ClaimSource, Database
 from sidecar.options import Options
 from tests.fakes import NOW, FakeClock, database
 from tests.litestreams import App

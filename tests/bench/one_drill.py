@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sidecar.assembly_tools import load_fleet, tools
 from sidecar.commands.progress import unseen
-from sidecar.core.model import FileId
+from sidecar.core.live_state import FileId
 from sidecar.core.ports_pages import LivePages, PageReader, Snapshot
 from sidecar.drill import Order
 from sidecar.options import Options

@@ -20,7 +20,7 @@ from sidecar.adapters.local_changes import LocalChanges
 from sidecar.adapters.page_file import page_file
 from sidecar.adapters.sqlite_live import LiveSqlite
 from sidecar.adapters.sqlite_pages import LivePages, PageReader
-from sidecar.core.model import FileId
+from sidecar.core.live_state import FileId
 from sidecar.core.ports_pages import Snapshot
 from sidecar.piecewise import Copier
 from tests.bench.app import RATE, commits, writing

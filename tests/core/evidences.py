@@ -13,8 +13,8 @@ from sidecar.core.case import Case, Scratch
 from sidecar.core.checks import CHECKS
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
+from sidecar.core.live_state import Capture, FileId, LiveState, WalIndex
 from sidecar.core.model import (
-    Capture,
     CheckKind,
     Claim,
     ClaimSource,
@@ -22,16 +22,13 @@ from sidecar.core.model import (
     Database,
     DatabaseCheck,
     Drill,
-    FileId,
     Listing,
-    LiveState,
     LookResult,
     Outcome,
     Position,
     Replica,
     SchemaVersion,
     Sighting,
-    WalIndex,
 )
 from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy

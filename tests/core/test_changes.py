@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.changes import Bounds, Change, Changes, may_have_changed
-from sidecar.core.model import Position, WalIndex
+from sidecar.core.live_state import WalIndex
+from sidecar.core.model import Position
 
 SALTS, LATER = b"saltsold", b"saltsnew"
 PAGE = 4096

@@ -10,7 +10,8 @@ import pytest
 from sidecar.core.checks import judge
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Reason, Status
-from sidecar.core.model import CheckKind, Content, FileId, Outcome, SchemaVersion
+from sidecar.core.live_state import FileId
+from sidecar.core.model import CheckKind, Content, Outcome, SchemaVersion
 from sidecar.core.policy import Policy
 from tests.core.evidences import (
     NOW,

@@ -12,18 +12,8 @@ import pytest
 
 from sidecar.core.coverage import Coverage, coverage
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import (
-    Capture,
-    Claim,
-    ClaimSource,
-    FileId,
-    Listing,
-    LiveState,
-    LookResult,
-    Position,
-    Sighting,
-    WalIndex,
-)
+from sidecar.core.live_state import Capture, FileId, LiveState, WalIndex
+from sidecar.core.model import Claim, ClaimSource, Listing, LookResult, Position, Sighting
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PAGE = 4096

@@ -14,7 +14,8 @@ from sidecar.core.elsewhere import OFFERED_MAX, Offer, another_replica, clock_ah
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Reason, Status
 from sidecar.core.instants import CLOCK_SLACK
-from sidecar.core.model import CheckKind, Drill, FileId, LiveState, Outcome
+from sidecar.core.live_state import FileId, LiveState
+from sidecar.core.model import CheckKind, Drill, Outcome
 from sidecar.core.parity import ParityResult
 from sidecar.core.policy import Policy
 from sidecar.core.schedule import Busy, Seats, Subject, due

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 
 from sidecar.core.coverage import Coverage, coverage
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import CheckKind, Content, FileId, LookResult, Outcome, Position
+from sidecar.core.live_state import FileId
+from sidecar.core.model import CheckKind, Content, LookResult, Outcome, Position
 from sidecar.core.shrinkage import shrinkage
 from tests.core.evidences import (
     NOW,

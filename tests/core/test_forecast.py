@@ -29,7 +29,8 @@ from sidecar.core.forecast import (
     scratch_bytes,
     why_not,
 )
-from sidecar.core.model import CheckKind, Drill, LiveState, Outcome
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import CheckKind, Drill, Outcome
 from sidecar.core.parity import ParityResult
 from tests.core.evidences import NOW, PAGE, capture, drill, finding, histories, live, parity, unknown
 

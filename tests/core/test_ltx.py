@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.live_state import Capture
 from sidecar.core.ltx import (
     FULL_FROM,
     HEADER_BYTES,
@@ -19,7 +20,7 @@ from sidecar.core.ltx import (
     parse_name,
     parse_pages,
 )
-from sidecar.core.model import Capture, Position
+from sidecar.core.model import Position
 
 SALTS = bytes.fromhex("e7fec44d7beb9ece")
 

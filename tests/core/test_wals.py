@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.changes import Change, Changes
-from sidecar.core.model import Position, WalIndex
+from sidecar.core.live_state import WalIndex
+from sidecar.core.model import Position
 from sidecar.core.wals import BETWEEN_MAX, Listed, listed, wals_between
 
 SIZE = 1000

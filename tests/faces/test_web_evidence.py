@@ -11,7 +11,8 @@ import httpx
 from sidecar.adapters.ledger.codec import drill_of_text
 from sidecar.answers import OFFER_BYTES_MAX
 from sidecar.core.evidence import Evidence
-from sidecar.core.model import LiveState, LookResult, Outcome, Sighting
+from sidecar.core.live_state import LiveState
+from sidecar.core.model import LookResult, Outcome, Sighting
 from sidecar.core.policy import Policy
 from sidecar.metrics import Metrics
 from tests.faces.site import Site, refusal

@@ -18,7 +18,8 @@ from sidecar.core.errors import LitestreamError, Overdue, ScratchFull, SidecarEr
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Reason
 from sidecar.core.forecast import COMPRESSION_MAX
-from sidecar.core.model import CheckKind, Drill, FileId, LiveState, LookResult, Outcome, Position
+from sidecar.core.live_state import FileId, LiveState
+from sidecar.core.model import CheckKind, Drill, LookResult, Outcome, Position
 from sidecar.core.policy import Assertion, Policy
 from sidecar.drill import Driller, Order
 from sidecar.look import Looked, Looker

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sidecar.core import ahead
 from sidecar.core.evidence import Evidence
 from sidecar.core.listed import Listed
-from sidecar.core.model import Database, LiveState, LookResult, Position, ReplicaFile, WalIndex
+from sidecar.core.live_state import LiveState, WalIndex
+from sidecar.core.model import Database, LookResult, Position, ReplicaFile
 from sidecar.core.policy import Policy
 from sidecar.look import Looker
 from tests.core.evidences import NOW, SALTS, capture, database, live

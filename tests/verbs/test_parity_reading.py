@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.core.model import FileId, WalIndex
+from sidecar.core.live_state import FileId, WalIndex
 from sidecar.core.parity import ParityResult
 from sidecar.core.ports_pages import LivePages, PageReader, Snapshot
 from sidecar.pieces import Pace

@@ -15,7 +15,8 @@ import pytest
 
 from sidecar.adapters.page_file import page_file
 from sidecar.core.errors import Overdue, Stopped, Unreadable
-from sidecar.core.model import Database, FileId, Replica
+from sidecar.core.live_state import FileId
+from sidecar.core.model import Database, Replica
 from sidecar.core.ports_pages import PageFile, PageReader, Snapshot
 from sidecar.pieces import AGAIN_MIN, Pace
 from sidecar.piecewise import NotCopied
