@@ -7,10 +7,12 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 from sidecar.adapters.foreground import run_foreground
+from sidecar.adapters.journal_watch import JournalWatch
 from sidecar.adapters.live_descriptors import LiveDescriptors
 from sidecar.adapters.occupants import Occupants
 from sidecar.adapters.rehearsal_guard import Guard
@@ -69,22 +71,22 @@ class ForegroundStage:
             holder.extend(each for each in (watch.holder(),) if each is not None)
 
         began, code = self._clock.monotonic(), None
-        with CopyWatch(copy) as watch:
+        with JournalWatch(copy) as journal, CopyWatch(copy) as watch:
             opened = _Opened(copy)
             with _nothing_left(guard), contextlib.suppress(Overdue):
                 code = run_foreground(
                     argv, env=env, timeout_s=timeout_s, stop=stop, quiet_stdout=self._quiet_stdout, kill_leftovers=True,
                     on_start=guard.started, poll=look, on_exit=ended,
                 )  # fmt: skip
-            seconds = self._clock.monotonic() - began
+            seconds, touched = self._clock.monotonic() - began, opened.since()
         ran = Ran(
             argv=tuple(argv), seconds=round(seconds, 3), exit_code=code, signal=_signal(code),
             left_running=tuple(f"{name} (pid {pid})" for pid, name in left.items()),
             lock_holder=next((f"{left.get(pid, 'a process')} (pid {pid})" for pid in holder), None),
-            opened_copy=guard.opened_copy or opened.since() or bool(watch.watched().commits),
+            opened_copy=guard.opened_copy or touched or bool(watch.watched().commits),
             scratch_full=room.was_full, production_writers=_writers(guard, production),
         )  # fmt: skip
-        return ran, watch.watched()
+        return ran, replace(watch.watched(), journal_made=journal.seen)
 
 
 @contextlib.contextmanager

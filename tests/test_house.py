@@ -57,7 +57,7 @@ TECHNOLOGY: dict[str, tuple[str, ...]] = {
     "subprocess": ("sidecar.adapters.process",),
     "tenacity": CLIENTS,
     "uvicorn": ("sidecar.adapters.http_server",),
-    "watchdog": ("sidecar.adapters.watcher",),
+    "watchdog": ("sidecar.adapters.watcher", "sidecar.adapters.journal_watch"),
     "xxhash": ("sidecar.adapters.fingerprints",),
     "yaml": (
         "sidecar.adapters.litestream_yml",

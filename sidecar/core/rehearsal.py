@@ -37,7 +37,8 @@ class Watched:
     wal_peak_bytes: int = 0
     largest_transaction_bytes: int = 0
     rewrote_all: bool = False  # one transaction wrote as many pages as the database has
-    left_wal: bool = False  # it was in WAL mode, and was not at some moment
+    left_wal: bool = False  # it was in WAL mode, and was seen not to be at some moment
+    journal_made: bool = False  # a rollback journal stood beside it, however shortly; in WAL mode SQLite makes none
     resolution_seconds: float = 0.0  # the longest pause between two looks
 
 
@@ -237,7 +238,7 @@ def _litestream(found: Rehearsal) -> Iterator[Line]:
     name = "litestream"
     found_out = list(
         restarts(
-            found.before.shape, found.after.shape, rewrote_all=_rewrote_all(found), left_wal=found.watched.left_wal,
+            found.before.shape, found.after.shape, rewrote_all=_rewrote_all(found), left_wal=_left_wal(found),
             v3=(found.drill.litestream_version or "").removeprefix("v").startswith("0.3."),
         )
     )  # fmt: skip
@@ -252,6 +253,12 @@ def _rewrote_all(found: Rehearsal) -> bool:
     pages, changed = found.after.shape.pages, found.pages_changed or 0
     in_rollback_mode = not found.watched.wal_written_bytes
     return found.watched.rewrote_all or (in_rollback_mode and pages >= PAGES_MIN and changed >= REWRITTEN_SHARE * pages)
+
+
+def _left_wal(found: Rehearsal) -> bool:
+    """Whether it was not in WAL mode at some moment, however shortly."""
+    watched = found.watched
+    return watched.left_wal or (watched.journal_made and found.before.shape.wal)
 
 
 def _production(found: Rehearsal) -> Line:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.adapters.journal_watch import JournalWatch
 from sidecar.adapters.rehearsal_watch import CopyWatch
 from sidecar.core.rehearsal import Watched
 
@@ -123,8 +124,26 @@ def test_vacuum_is_told_from_a_large_transaction(database: Path) -> None:
 def test_leaving_wal_mode_is_seen_also_when_it_comes_back(database: Path) -> None:
     seen, _ = play(database, "x('pragma journal_mode=delete'); time.sleep(0.05); x('pragma journal_mode=wal')")
     assert seen.left_wal
-    seen, _ = play(database, "x('insert into t(v) values(1)')")
+    seen, _ = play(database, "x('insert into t(v) values(1)'); x('vacuum'); x('pragma wal_checkpoint(truncate)')")
     assert not seen.left_wal
+
+
+def test_however_shortly_it_was_left_the_journal_tells(database: Path) -> None:
+    """In less time than lies between two looks, on a busy machine."""
+    for _ in range(10):
+        with JournalWatch(database) as journal:
+            play(database, "x('pragma journal_mode=delete'); x('pragma journal_mode=wal')")
+        assert journal.seen
+    assert list(database.parent.glob(".*")) == []
+    with JournalWatch(database) as journal:
+        play(
+            database,
+            "x('begin'); x('insert into t(v) values(1)'); x('commit'); x('vacuum'); x('pragma wal_checkpoint(truncate)')",
+        )
+    assert not journal.seen, "in WAL mode none is made"
+    with JournalWatch(database.parent / "gone" / "app.db") as journal:
+        pass
+    assert not journal.seen
 
 
 def test_the_watch_keeps_nobody_from_anything(database: Path) -> None:

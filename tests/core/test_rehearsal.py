@@ -103,6 +103,7 @@ FAIL, WARN, UNKNOWN, PASS = Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PAS
         (watched(longest_lock_seconds=5.0), "lock", WARN, "lock_long", "up to 5.0 s; most apps give up after 5 s"),
         (watched(longest_lock_seconds=0.0), "lock", PASS, None, "the write lock was never seen held"),
         (watched(rewrote_all=True), "litestream", WARN, "rewrote_all", "every page in one transaction"),
+        (watched(journal_made=True), "litestream", WARN, "journal_mode", "refuses that with `database is locked`"),
         (watched(left_wal=True), "litestream", WARN, "journal_mode", "refuses that with `database is locked`"),
         (after(shape=replace(SHAPE, page_size=8192)), "litestream", FAIL, "page_size", "from 4096 to 8192"),
         (after(shape=replace(SHAPE, inode=8)), "litestream", FAIL, "file_replaced", "another file"),
