@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.machine import Gate, WallClock
 from tests.e2e.stage import Sidecar, Stage, pause, stage, tune
-from tests.litestreams import Writer, until
+from tests.litestreams import Writer
 
 HOUR = 3600
 
@@ -66,7 +66,7 @@ def test_a_clock_set_back_hides_no_dead_litestream(tmp_path: Path) -> None:
         acting.litestream.kill()
         clock.set(-HOUR)
         with Writer(acting.app):
-            until(lambda: sidecar.check("lag")["status"] != "pass", say="lag is seen")
+            pause(6)  # longer than max-lag: what is written first may be seen as new until then, and rightly so
             for _ in range(20):
                 pause(0.2)
                 lag = sidecar.check("lag")

@@ -188,15 +188,21 @@ def test_a_restore_without_memory(well: Machine, how: str) -> None:
 
 def test_few_descriptors_are_left(well: Machine) -> None:
     sidecar = well.sidecar
+    newest = well.acting.level(0)[-1]
+    stray = newest.with_name(f"{9:016x}-{9:016x}.ltx")
     with few_descriptors(sidecar.pid, OPENING_A_CHILD // 2):
         drill = sidecar.drill()
         assert (drill["outcome"], drill["reason"]) == ("inconclusive", "restore_failed")
         assert "Too many open files" in drill["message"]
         assert "ulimit -n" in drill["hint"]
+        pause(3)
+        assert sidecar.check("replica")["status"] == "pass", "its folder is read without a process"
+        stray.symlink_to("/dev/null")  # which Litestream has to be asked about
         unseen = sidecar.until_check("replica", "fail", "unreachable")
         assert "Too many open files" in unseen["message"]
         assert "ulimit -n" in unseen["hint"]
         assert not sidecar.ready().json()["ready"]
+    stray.unlink()
     well.well_again()
 
 

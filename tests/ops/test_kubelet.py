@@ -46,7 +46,7 @@ def test_a_program_that_is_used_is_installed() -> None:
 def test_what_is_built_is_what_is_started() -> None:
     built = re.search(r"^programs=\((.*)\)$", (HERE / "build").read_text(), re.MULTILINE)
     assert built is not None
-    started = {Path(str(words[0])) for words in cluster.parts(Path("/programs")).values()}
+    started = {Path(str(words[0])) for words in cluster.parts(Path("/programs"), need="/usr/bin/{}".format).values()}
     assert {each.name for each in started if each.parent == Path("/programs")} == set(built[1].split())
 
 

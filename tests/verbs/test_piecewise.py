@@ -81,7 +81,7 @@ def test_a_copy_in_many_pieces_is_one_state_of_production(
         scene.app.go(*work, pause=pause)
         copying = Copies(scene.database, tmp_path, replace(TINY, piece_s=piece_s), hold_s=60.0)
         transactions, given_up = [], 0
-        for _ in range(IN_A_ROW):
+        while len(transactions) + given_up < IN_A_ROW or scene.app.commits <= IN_A_ROW:  # a busy machine commits slowly
             made = copying.one()
             assert copying.wrong == []
             if made.in_pieces:
@@ -89,10 +89,9 @@ def test_a_copy_in_many_pieces_is_one_state_of_production(
                 transactions.append(made.snapshots)
             else:
                 given_up += 1
-        commits = scene.app.rest()
+        scene.app.rest()
     assert given_up <= 1, "each of them settles well within its time"
     assert max(transactions) > (2 if not piece_s else 0)
-    assert commits > IN_A_ROW
 
 
 def test_it_is_exact_whatever_happens_between_two_pieces(tmp_path: Path) -> None:

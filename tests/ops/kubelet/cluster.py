@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.litestreams import until
@@ -22,8 +22,8 @@ KEY = ETC / "sa.key"
 EXTRA = "/var/lib/kubelet/volume-plugins"  # its usual place is in /usr
 
 
-def parts(programs: Path) -> dict[str, list[object]]:
-    """The command of each part, in the order in which they start."""
+def parts(programs: Path, need: Callable[[str], str] = need) -> dict[str, list[object]]:
+    """The command of each part, in the order in which they start; `need` finds those that are not among `programs`."""
     return {
         "containerd": [need("containerd"), "-c", ETC / "containerd.toml"],
         "dnsmasq": [need("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--log-facility=-",
