@@ -76,8 +76,8 @@ class Driller:
 
     def run(self, order: Order, *, stop: Event, progress: Progress) -> Drill:
         """One drill, from plan to an empty scratch room."""
-        deadline = self.clock.monotonic() + order.policy.drill_timeout.total_seconds()
-        started = self.clock.now()
+        began_s, started = self.clock.monotonic(), self.clock.now()
+        deadline = began_s + order.policy.drill_timeout.total_seconds()
         blank = Drill(
             id=order.id or new_id(), outcome=Outcome.INCONCLUSIVE, reason=None, message="", hint="", position=None,
             started_at=started, finished_at=started, check=order.check, litestream_version=self.replica.version,
@@ -98,14 +98,12 @@ class Driller:
                 message=f"the drill itself failed: {type(error).__name__}",
                 hint="look at the sidecar's log, and report it",
             )
+        spent = attempt.spent.get
         return replace(
-            attempt.drill,
-            finished_at=self.clock.now(),
-            plan_seconds=attempt.spent.get("plan"),
-            restore_seconds=attempt.spent.get("restore"),
-            check_seconds=attempt.spent.get("check"),
-            parity_seconds=attempt.spent.get("parity"),
-        )
+            attempt.drill, finished_at=self.clock.now(), took_seconds=round(self.clock.monotonic() - began_s, 4),
+            plan_seconds=spent("plan"), restore_seconds=spent("restore"), check_seconds=spent("check"),
+            parity_seconds=spent("parity"),
+        )  # fmt: skip
 
 
 class _Attempt:
@@ -191,6 +189,7 @@ class _Attempt:
         if comparer is None or not self.order.parity or self.live.file_id is None:
             yield None
             return
+        self.drill = replace(self.drill, live_digest=self.live.digest)
         around = Around(self.house.clock, self.left_s, self.stop, self.progress)
         with contextlib.ExitStack() as opened:
             with self.timed("parity"):

@@ -141,7 +141,7 @@ class Metrics(Collector):
 
     def drilled(self, name: str, drill: Drill) -> None:
         """A drill ended."""
-        took_s = max((drill.finished_at - drill.started_at).total_seconds(), 0.0)
+        took_s = drill.took.total_seconds()
         with self._lock:
             self._drills[name, drill.outcome.value] += 1
             if drill.reason is not None:

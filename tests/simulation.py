@@ -217,6 +217,7 @@ class Life:
         drill = Drill(
             f"{path}{begun_at:%d%H%M%S}", outcome, reason, "", "", Position("", 42), begun_at, self.now, work.check,
             plan_digest=SAME_FILES if truth.at_rest else None, size_bytes=10 * PAGE, parity=parity if outcome is Outcome.PASSED and work.parity else None,
+            live_digest=self._live(truth, begun_at).digest,
         )  # fmt: skip
         self._record(path, self._gone_on(truth, self.subjects[path].evidence).after_drill(drill))
 

@@ -5,6 +5,7 @@ All times are aware UTC; all types are frozen, so they may cross threads.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -74,3 +75,8 @@ class LiveState:
     def fingerprint(self) -> tuple[object, ...]:
         """Equal between two reads exactly when no commit happened in between, as far as files can show."""
         return (self.file_id, self.size_bytes, self.wal_bytes, self.modified_at, self.wal_index)
+
+    @property
+    def digest(self) -> str | None:
+        """Of the fingerprint, in 16 hex digits; None where something of it could not be read."""
+        return None if self.error else hashlib.sha256(repr(self.fingerprint).encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sidecar.core.parity import Parity
@@ -217,8 +217,17 @@ class Drill:
     parity_seconds: float | None = None
     accepts_shrink: bool = False  # somebody said that what is gone was meant to go
     plan_digest: str | None = None  # of the backup files that were read (`listing.digest`)
+    live_digest: str | None = None  # of production's files just before they were read for the comparison (`LiveState`)
     memory_bytes: int | None = None  # that Litestream took for the restore, at its peak
     verifier: str | None = None  # host:port of the daemon that made it and told us; None: made here
+    took_seconds: float | None = None  # all of it, by a clock that nobody sets; None: by a sidecar of before
+
+    @property
+    def took(self) -> timedelta:
+        """How long it lasted, also where the wall clock was set meanwhile."""
+        if self.took_seconds is not None:
+            return timedelta(seconds=self.took_seconds)
+        return max(self.finished_at - self.started_at, timedelta(0))
 
 
 @dataclass(frozen=True, slots=True)

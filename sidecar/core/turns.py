@@ -72,7 +72,7 @@ def drill_due_at(evidence: Evidence, policy: Policy) -> datetime | None:
     if restarted_at is None:
         return in_turn
     # Commits made meanwhile may be lost without a word (`core/restarts.py`); or it was the mend.
-    took = last.finished_at - last.started_at
+    took = last.took
     return min(in_turn, max(restarted_at, last.finished_at + min(took * REST, policy.drill_every)))
 
 
@@ -87,14 +87,14 @@ def _beside_a_verifier(evidence: Evidence, last: Drill, policy: Policy) -> datet
     if last.outcome in {Outcome.PASSED, Outcome.FAILED}:
         proved_at = evidence.proved_at(last) if policy.skip_proved else last.finished_at
         late = policy.drill_every * LATE_SHARE
-        due_at = proved_at + policy.drill_every + late + min(last.finished_at - last.started_at, late)
+        due_at = proved_at + policy.drill_every + late + min(last.took, late)
     else:  # it could not find out, and may not be able to for days
         due_at = found.finished_at + policy.drill_every if found is not None else LONG_AGO
         due_at = max(due_at, _again(here, policy.drill_every))
     if found is not None and found.id != last.id and found.outcome is Outcome.FAILED and last.outcome is Outcome.PASSED:
         due_at = min(due_at, _again(here, policy.drill_every))
     if policy.production and _has_more(evidence, last) and _migrated(evidence, last):  # which the verifier cannot see
-        took = last.finished_at - last.started_at
+        took = last.took
         due_at = min(due_at, last.finished_at + _early(policy.look_every, took, policy.drill_every))
     if policy.compares:
         compared_at = _again(compared.finished_at if compared is not None else None, policy.comparison_every)
@@ -113,7 +113,7 @@ def _again(at: datetime | None, interval: timedelta) -> datetime:
 
 
 def _in_turn(evidence: Evidence, last: Drill, policy: Policy) -> datetime:
-    took = last.finished_at - last.started_at
+    took = last.took
     if last.outcome is not Outcome.PASSED:
         first = _early(policy.look_every, took, policy.drill_every)
         return last.finished_at + _back_off(first, policy.drill_every, evidence.not_passed_in_a_row)
@@ -132,7 +132,7 @@ def stands(evidence: Evidence, policy: Policy, now: datetime) -> bool:
     """Whether the newest drill proves what the one that is due would: it read the same files, and no more is asked for.
 
     An audit is a drill, a comparison that is due too, and so is what a restart of Litestream asks for. The listing must be
-    so new that the drill is not due again by it.
+    so new that the drill is not due again by it. What was compared must not have been written to since, not even past SQLite.
     """
     drill, seen = evidence.last_drill, evidence.sighting
     if not policy.skip_proved or drill is None or seen is None or not evidence.proved_as_listed:
@@ -142,8 +142,14 @@ def stands(evidence: Evidence, policy: Policy, now: datetime) -> bool:
     if evidence.restarted_since(drill) is not None or drill_kind(evidence, policy, now) is CheckKind.FULL:
         return False
     compared = evidence.last_compared
-    compared_it = compared is not None and compared.id == drill.id
+    compared_it = compared is not None and compared.id == drill.id and _untouched(evidence, compared)
     return compared_it or not parity_due(evidence, policy, now)
+
+
+def _untouched(evidence: Evidence, compared: Drill) -> bool:
+    """Whether production's files are, as far as they show, as they were when they were read for the comparison."""
+    now = evidence.live.digest if evidence.live is not None else None
+    return now is not None and now == compared.live_digest
 
 
 def queues_from(evidence: Evidence, policy: Policy, kind: HeavyKind, due_at: datetime) -> datetime:

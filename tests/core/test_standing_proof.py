@@ -41,16 +41,19 @@ POLICY = Policy()
 HOUR = timedelta(hours=1)
 FILES = "0123456789abcdef"  # the digest of what is there
 THEN = NOW + POLICY.drill_every  # the next drill is due
+WRITTEN = ago(hours=9)  # when production last was
+AT_REST = live(NOW, modified_at=WRITTEN)
 SEATS, IDLE = Seats(4, 1), Busy(frozenset(), frozenset())
 
 
 def seen_at(evidence: Evidence, at: datetime, digest_then: str | None = FILES, txid: int = 42) -> Evidence:
-    return evidence.after_sighting(live(at), seen(at, listing(at, txid, plan_digest=digest_then)))
+    return evidence.after_sighting(live(at, modified_at=WRITTEN), seen(at, listing(at, txid, plan_digest=digest_then)))
 
 
 def proved(at: datetime = NOW) -> Evidence:
     """An audit that passed at `at`, and a look at the moment the next drill is due that shows the same files."""
-    return seen_at(healthy(at).after_drill(audit(at, plan_digest=FILES)), at + POLICY.drill_every)
+    made = audit(at, plan_digest=FILES, live_digest=AT_REST.digest)
+    return seen_at(healthy(at).after_drill(made), at + POLICY.drill_every)
 
 
 def planned(evidence: Evidence, now: datetime, policy: Policy = POLICY, **more: object) -> Work:
@@ -79,6 +82,13 @@ ENDS: dict[str, Callable[[Evidence], Evidence]] = {
     "there never was one": lambda known: replace(known, last_audit=None),
     "it was not compared, and is to be": lambda known: replace(known, last_compared=None),
     "another drill was compared": lambda known: replace(known, last_compared=drill(NOW, id="d9")),
+    "somebody wrote to production, past SQLite": lambda known: known.after_live(live(THEN, modified_at=NOW)),
+    "production's files cannot be read": lambda known: known.after_live(
+        live(THEN, modified_at=WRITTEN, error="Permission denied")
+    ),
+    "it was compared by a sidecar that did not say with what": lambda known: replace(
+        known, last_compared=replace(known.last_drill, live_digest=None) if known.last_drill else None
+    ),
     "damage stands against it": lambda known: replace(
         known, last_conclusive=drill(NOW, Outcome.FAILED, "db_corrupt", check=CheckKind.FULL)
     ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +33,19 @@ def until_it_stands(acting: Stage) -> float:
             return made
 
 
+@contextlib.contextmanager
+def at_rest(folder: Path, rest: str = "") -> Iterator[Stage]:
+    """Everything runs, nobody writes, and the last drill's proof stands."""
+    with stage(folder, settings=AT_REST, rest=rest) as acting:
+        tune(acting, rest=rest, **EVERY)
+        acting.app.write(50)
+        acting.litestream.start()
+        acting.sidecar.start()
+        acting.sidecar.until_ready()
+        until_it_stands(acting)
+        yield acting
+
+
 def flip(file: Path, *, keep_time: bool) -> None:
     """One bit of one backup file, by somebody who may cover it up."""
     stat, content = file.stat(), bytearray(file.read_bytes())
@@ -43,13 +58,7 @@ def flip(file: Path, *, keep_time: bool) -> None:
 def test_what_is_proved_is_not_restored_again(tmp_path: Path) -> None:
     with listening() as ear:
         rest = f"notify: {{heartbeat-url: '{ear.url('/beat/')}'}}"
-        with stage(tmp_path, settings=AT_REST, rest=rest) as acting:
-            tune(acting, rest=rest, **EVERY)
-            acting.app.write(50)
-            acting.litestream.start()
-            acting.sidecar.start()
-            acting.sidecar.until_ready()
-            until_it_stands(acting)
+        with at_rest(tmp_path, rest) as acting:
             made, heard = passed(acting), len(ear.heard)
             pause(9)  # longer than drill-max-age
             assert acting.sidecar.ready().status_code == 200
@@ -72,26 +81,28 @@ def test_what_is_proved_is_not_restored_again(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_written_anew_is_restored_and_found_out(tmp_path: Path) -> None:
-    with stage(tmp_path, settings=AT_REST) as acting:
-        tune(acting, **EVERY)
-        acting.app.write(50)
-        acting.litestream.start()
-        acting.sidecar.start()
-        acting.sidecar.until_ready()
-        until_it_stands(acting)
+    with at_rest(tmp_path) as acting:
         flip(acting.level(9)[-1], keep_time=False)
         assert acting.sidecar.until_check("drill", "fail", "file_corrupt")["hint"]
 
 
+def test_a_byte_of_production_that_nobody_wrote_through_sqlite_is_found_without_an_audit(tmp_path: Path) -> None:
+    """The replica is as it was, and so is the proof that it restores; that it is what production holds is another matter."""
+    with at_rest(tmp_path) as acting:
+        acting.app.execute("pragma wal_checkpoint(full)")
+        made = until_it_stands(acting)
+        offset = acting.app.path.read_bytes().rindex(b"x" * 100)
+        with acting.app.path.open("r+b") as file:
+            file.seek(offset)
+            file.write(b"X")
+        found = acting.sidecar.until_check("drill", "fail", "pages_differ")
+        assert passed(acting) == made, "the first that was made found it"
+        assert found["hint"]
+
+
 def test_damage_that_shows_in_no_listing_is_found_by_the_audit(tmp_path: Path) -> None:
     """The store, or the disk under it, lost a bit: size and time are what they were."""
-    with stage(tmp_path, settings=AT_REST) as acting:
-        tune(acting, **EVERY)
-        acting.app.write(50)
-        acting.litestream.start()
-        acting.sidecar.start()
-        acting.sidecar.until_ready()
-        until_it_stands(acting)
+    with at_rest(tmp_path) as acting:
         flip(acting.level(9)[-1], keep_time=True)
         made = until_it_stands(acting)
         assert acting.sidecar.ready().status_code == 200, "nobody has looked inside"

@@ -213,10 +213,20 @@ def test_a_passed_drill_says_what_it_measured(stage: Stage) -> None:
     drill = stage.drill(check=CheckKind.FULL)
     assert drill.id == "d1"
     assert (drill.plan_seconds, drill.restore_seconds, drill.check_seconds) == (0.0, 2.0, 0.5)
-    assert drill.finished_at - drill.started_at == timedelta(seconds=2.5)
+    assert drill.finished_at - drill.started_at == drill.took == timedelta(seconds=2.5)
     assert (drill.position, drill.size_bytes, drill.check) == (Position.of_txid(42), 40960, CheckKind.FULL)
     assert (drill.content, drill.litestream_version) == (content(), "0.5.17")
     assert stage.integrity.kinds == [CheckKind.FULL]
+
+
+def test_a_clock_that_is_set_during_a_drill_does_not_make_it_longer(stage: Stage) -> None:
+    def set_on() -> None:
+        stage.clock.at += timedelta(hours=1)
+
+    stage.replica.restores.append(set_on)
+    stage.integrity.checks.append(slow(stage.clock, 0.5))
+    drill = stage.drill()
+    assert (drill.outcome, drill.took) == (PASSED, timedelta(seconds=0.5))
 
 
 def test_a_failed_drill_keeps_what_it_measured_before(stage: Stage) -> None:
