@@ -23,7 +23,7 @@ from sidecar.core.proof import Proof
 from sidecar.core.schedule import Heavy, Subject
 from sidecar.core.turns import HeavyKind
 from sidecar.deploy.proof_desk import ProofTicket
-from sidecar.drill import Order
+from sidecar.drill_attempt import Order
 from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.house import House
 

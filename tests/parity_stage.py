@@ -27,7 +27,8 @@ from sidecar.core.model import Database, Drill, Position, ReplicaFile
 from sidecar.core.parity import Parity
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Plan, Progress, ReplicaReader
-from sidecar.drill import Driller, Order
+from sidecar.drill import Driller
+from sidecar.drill_attempt import Order
 from sidecar.parity import Comparer
 from sidecar.pieces import Pace
 from tests.litestreams import Litestream, binary, binary_of, environment, until

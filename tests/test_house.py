@@ -119,7 +119,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sidecar", "sidecar.core*"),
     ("sidecar.adapters*", "sidecar.settings*", "sidecar.options", "sidecar.logs"),
     (
-        "sidecar.look", "sidecar.drill", "sidecar.drill_outcomes", "sidecar.parity", "sidecar.parity_reading", "sidecar.pieces", "sidecar.piecewise", "sidecar.production", "sidecar.fleet", "sidecar.pulse", "sidecar.desk", "sidecar.answers",
+        "sidecar.look", "sidecar.drill", "sidecar.drill_attempt", "sidecar.drill_outcomes", "sidecar.parity", "sidecar.parity_reading", "sidecar.pieces", "sidecar.piecewise", "sidecar.production", "sidecar.fleet", "sidecar.pulse", "sidecar.desk", "sidecar.answers",
         "sidecar.news", "sidecar.thrift", "sidecar.drill_log", "sidecar.standing", "sidecar.diagnosis", "sidecar.metric_facts", "sidecar.metric_text", "sidecar.house",
         "sidecar.deploy*", "sidecar.trace", "sidecar.verifier",
     ),

@@ -27,7 +27,8 @@ from sidecar.core.redact import redact
 from sidecar.core.rehearsal import judge, outcome
 from sidecar.core.rehearsal_document import rehearsal_document
 from sidecar.deploy.rehearsal import Script, refuse_production
-from sidecar.drill import Order, new_id
+from sidecar.drill import new_id
+from sidecar.drill_attempt import Order
 from sidecar.fleet import FleetKeeper
 from sidecar.logs import set_up
 from sidecar.options import Options

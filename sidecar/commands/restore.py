@@ -19,7 +19,8 @@ from sidecar.core.model import CheckKind, Database, Drill, Outcome, Position
 from sidecar.core.people import tame
 from sidecar.core.position import position as position_of
 from sidecar.core.verdict import Document
-from sidecar.drill import COPY, Driller, Order, new_id
+from sidecar.drill import Driller, new_id
+from sidecar.drill_attempt import COPY, Order
 from sidecar.logs import set_up
 from sidecar.options import Options
 

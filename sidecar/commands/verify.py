@@ -24,7 +24,8 @@ from sidecar.core.finding import Finding, Status
 from sidecar.core.model import CheckKind, Database, Drill, LookResult, Outcome
 from sidecar.core.verdict import FleetVerdict, Verdict
 from sidecar.desk import DrillDesk
-from sidecar.drill import Order, new_id
+from sidecar.drill import new_id
+from sidecar.drill_attempt import Order
 from sidecar.fleet import Fleet, FleetKeeper
 from sidecar.logs import set_up
 from sidecar.options import Options

@@ -24,7 +24,7 @@ from sidecar.core.receipt import Entry, Rollback
 from sidecar.core.verdict import drill_document, finding_document
 from sidecar.core.walked import Walked, findings_of, proof_of_walk
 from sidecar.deploy.works import Works
-from sidecar.drill import Order, keep_copy
+from sidecar.drill_attempt import Order, keep_copy
 from sidecar.fleet import Fleet
 
 SYNC_S = 30.0  # Litestream syncs within a second or does not for long

@@ -42,7 +42,7 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 
 from sidecar.assembly_tools import load_fleet, tools
-from sidecar.drill import Order
+from sidecar.drill_attempt import Order
 from sidecar.options import Options
 
 config, ours, state, snippet = sys.argv[1:]

@@ -20,7 +20,7 @@ from sidecar.core.evidence import Evidence
 from sidecar.core.forecast import Wanted, forecast
 from sidecar.core.model import CheckKind, Database, Drill, Outcome
 from sidecar.core.policy import Policy
-from sidecar.drill import Order
+from sidecar.drill_attempt import Order
 from sidecar.options import Options
 from tests.bench.figures import keep, say
 from tests.litestreams import App, Litestream, binary, environment, until

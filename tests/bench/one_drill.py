@@ -21,7 +21,7 @@ from sidecar.assembly_tools import load_fleet, tools
 from sidecar.commands.progress import unseen
 from sidecar.core.live_state import FileId
 from sidecar.core.ports_pages import LivePages, PageReader, Snapshot
-from sidecar.drill import Order
+from sidecar.drill_attempt import Order
 from sidecar.options import Options
 from tests.litestreams import binary
 

@@ -20,7 +20,7 @@ from sidecar.commands.progress import unseen
 from sidecar.core.evidence import Evidence
 from sidecar.core.model import CheckKind
 from sidecar.core.schedule import Busy, Seats, Subject, due
-from sidecar.drill import Order
+from sidecar.drill_attempt import Order
 from sidecar.options import Options
 from tests.bench.figures import keep, middle, say
 from tests.litestreams import App, Litestream, binary, environment, until

@@ -25,7 +25,8 @@ from sidecar.core.forecast import TRY_EVERY, drill_like_last
 from sidecar.core.model import Database, Drill, Outcome, Replica
 from sidecar.core.policy import Assertion, Policy
 from sidecar.core.ports import Plan, Progress
-from sidecar.drill import Driller, Order
+from sidecar.drill import Driller
+from sidecar.drill_attempt import Order
 from tests.core.evidences import NOW, database, live
 from tests.fakes import FakeClock
 from tests.litestreams import App, Litestream, binary, environment, until

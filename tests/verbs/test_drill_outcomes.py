@@ -21,7 +21,8 @@ from sidecar.core.forecast import COMPRESSION_MAX
 from sidecar.core.live_state import FileId, LiveState
 from sidecar.core.model import CheckKind, Drill, LookResult, Outcome, Position
 from sidecar.core.policy import Assertion, Policy
-from sidecar.drill import Driller, Order
+from sidecar.drill import Driller
+from sidecar.drill_attempt import Order
 from sidecar.look import Looked, Looker
 from sidecar.production import Examiner
 from tests.core.evidences import NOW, capture, content, database, healthy, live

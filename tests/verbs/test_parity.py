@@ -16,7 +16,7 @@ import pytest
 from sidecar.core.model import Drill, Outcome, Position
 from sidecar.core.parity import Parity, ParityResult
 from sidecar.core.policy import Policy
-from sidecar.drill import Order
+from sidecar.drill_attempt import Order
 from tests.litestreams import rows_in_replica, until
 from tests.ltx_writer import decode, rewrite
 from tests.parity_stage import V3, V5, Scene, playing

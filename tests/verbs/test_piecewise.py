@@ -80,7 +80,7 @@ def test_a_copy_in_many_pieces_is_one_state_of_production(
         keep_tally(scene.app)
         scene.app.go(*work, pause=pause)
         copying = Copies(scene.database, tmp_path, replace(TINY, piece_s=piece_s), hold_s=60.0)
-        transactions, given_up = [], 0
+        transactions, given_up = list[int](), 0
         while len(transactions) + given_up < IN_A_ROW or scene.app.commits <= IN_A_ROW:  # a busy machine commits slowly
             made = copying.one()
             assert copying.wrong == []

@@ -12,7 +12,7 @@ from sidecar.core.policy import Policy
 from sidecar.core.schedule import Heavy, Seats, Subject
 from sidecar.core.turns import HeavyKind
 from sidecar.desk import DrillDesk
-from sidecar.drill import Order
+from sidecar.drill_attempt import Order
 from sidecar.fleet import Fleet
 from sidecar.house import House
 from sidecar.workshop import Workshop
