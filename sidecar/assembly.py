@@ -48,6 +48,7 @@ from sidecar.options import Options
 from sidecar.settings import Settings
 from sidecar.standing import Standing
 from sidecar.thrift import Thrift
+from sidecar.tidying import Tidying
 from sidecar.trace import LagTrace
 from sidecar.verifier import Verifier
 from sidecar.web import App
@@ -232,6 +233,7 @@ def assemble(options: Options) -> Iterator[Running]:
         news, standing = News(answers, notifier, wanted=settings.notify != Notify()), Standing(answers, manager)
         trace = LagTrace(answers)
         thrift = Thrift(keeper, kit.clock, kit.requests, kit.ledger.snapshot, settings.resources.requests_per_day)
+        tidying = Tidying(keeper, kit.kept)
         verifiers: list[Verifier] = []  # one at most
         metrics = _metrics(kit, answers, book, notifier, verifiers, thrift)
         drills = DrillLog(kit.ledger, desk, metrics, news)
@@ -239,6 +241,7 @@ def assemble(options: Options) -> Iterator[Running]:
         wake = _waker(running)
         watcher = Watcher(wake)
         verifiers += asked_verifiers(kit, keeper, drills, wake, stack)
+        told = (news.turned, trace.turned, thrift.turned, tidying.turned, standing.turned)
         house = House(
             clock=kit.clock,
             ledger=kit.ledger,
@@ -257,9 +260,7 @@ def assemble(options: Options) -> Iterator[Running]:
             book=book,
             seats=Seats(settings.resources.looks, settings.resources.drills),
             nice=settings.resources.nice,
-            turned=in_turn(
-                *(each.turned for each in verifiers), news.turned, trace.turned, thrift.turned, standing.turned
-            ),
+            turned=in_turn(*(each.turned for each in verifiers), *told),
             standing=standing,
             awaited=verifiers[0].awaited if verifiers else tuple,
         )

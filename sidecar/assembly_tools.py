@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sidecar.adapters import litestream_yml
 from sidecar.adapters.claims import LitestreamClaims
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.fingerprints import fingerprints
+from sidecar.adapters.kept_copies import KeptCopies
 from sidecar.adapters.ledger import Ledger
 from sidecar.adapters.litestream_binary import detect, find_binary, is_v3
 from sidecar.adapters.litestream_metrics import LitestreamMetrics
@@ -27,15 +28,17 @@ from sidecar.adapters.live_files import LiveFiles
 from sidecar.adapters.local_changes import LocalChanges
 from sidecar.adapters.memory import FreeMemory
 from sidecar.adapters.page_file import page_file
-from sidecar.adapters.replica_listing import LookLister, Requests
+from sidecar.adapters.replica_listing import Fetcher, LookLister, Requests
 from sidecar.adapters.scratch import Scratch
 from sidecar.adapters.sqlite_copy import CopySqlite
 from sidecar.adapters.sqlite_live import LiveSqlite
 from sidecar.adapters.sqlite_page_keeper import PageKeeper
 from sidecar.adapters.sqlite_pages import LivePages
+from sidecar.core.model import Position
 from sidecar.core.ports import Claims, ReplicaReader
 from sidecar.drill import Driller
 from sidecar.fleet import Fleet
+from sidecar.forwarding import Forwarder
 from sidecar.look import Looker
 from sidecar.options import Options
 from sidecar.parity import Comparer
@@ -158,6 +161,7 @@ class Tools:
     replica: ReplicaReader
     requests: Requests  # that looks sent to the replicas' stores
     scratch: Scratch
+    kept: KeptCopies
     looker: Looker
     driller: Driller
     examiner: Examiner
@@ -174,6 +178,13 @@ class Tools:
 def _comparer(production: LiveSqlite, state_dir: Path) -> Comparer:
     """What compares restored copies with production; differing pages are kept in the state directory."""
     return Comparer(LivePages(production), LocalChanges, fingerprints, PageKeeper(state_dir / "pages"))
+
+
+def _apply(copy: Path, files: Sequence[Path], stands_at: Position, between: Callable[[], None]) -> None:
+    """Bring a copy forward. Imported by the first drill that does: most sidecars never do."""
+    from sidecar.adapters.ltx_application import forward  # noqa: PLC0415
+
+    forward(copy, files, stands_at.index, between)
 
 
 def _copier(production: LiveSqlite) -> Copier:
@@ -195,10 +206,15 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
     with contextlib.closing(Ledger.open(settings.state_dir, clock=clock, exclusive=exclusive)) as ledger:
         for note in ledger.notes:
             log.warning("%s", note)
-        scratch = Scratch(settings.scratch, settings.resources.scratch_max)
+        kept = KeptCopies(settings.scratch)
+        scratch = Scratch(settings.scratch, settings.resources.scratch_max, kept)
         if exclusive:
             scratch.sweep()
         integrity, lister = CopySqlite(), LookLister(replica, clock, os.environ)
+        fetcher = Fetcher(lister, clock.monotonic)
+        forwarder = (
+            Forwarder(binary.version, lister, fetcher, kept, _apply, clock) if binary.generation == "0.5" else None
+        )
         yield Tools(
             settings=settings,
             binary=binary,
@@ -210,6 +226,7 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
             replica=replica,
             requests=lister.requests,
             scratch=scratch,
+            kept=kept,
             looker=Looker(live, lister, production, clock),
             driller=Driller(
                 replica,
@@ -220,6 +237,7 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
                 _comparer(production, settings.state_dir),
                 known=lambda database: ledger.snapshot().get(database.path),
                 free_memory=FreeMemory().bytes,
+                forwarder=forwarder,
             ),
             examiner=Examiner(production, integrity, scratch, clock, apsw.sqlite_lib_version(), _copier(production)),
         )

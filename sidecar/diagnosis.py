@@ -95,6 +95,15 @@ def tight(database: Database, policy: Policy) -> Iterator[Diagnosis]:
         )  # fmt: skip
 
 
+def by_change(database: Database, policy: Policy, *, understood: bool) -> Iterator[Diagnosis]:
+    """A setting that does nothing: files of this replica are not fetched one by one."""
+    if policy.counts_by_change and not understood:
+        yield Diagnosis(
+            database.name, Grade.WARN, "drill-by-change-from is set, and its replica is not one that is read directly: each drill restores the whole",
+            "only file and S3 replicas of Litestream 0.5 are (for S3 install the extra `s3`, and give keys, and region or endpoint)",
+        )  # fmt: skip
+
+
 def retention(database: Database, interval: timedelta | None, kept: timedelta | None) -> Iterator[Diagnosis]:
     """Snapshots must outlive the wait for the next one."""
     if interval is not None and kept is not None and kept < interval:

@@ -1,4 +1,4 @@
-"""One attempt at a drill, stage by stage: plan, restore, check, compare. It raises what it finds."""
+"""One attempt at a drill, stage by stage: plan, restore or bring forward, check, compare. It raises what it finds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
+from typing import Protocol
 
+from sidecar.core.case import room_for
 from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Reason
-from sidecar.core.forecast import Wanted, forecast, why_not
+from sidecar.core.forecast import COMPRESSION_MAX, Wanted, forecast, why_not
 from sidecar.core.listing import digest
 from sidecar.core.litestream_errors import MISSING, NEW_SNAPSHOT_HINT
 from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome, Position
@@ -21,6 +23,7 @@ from sidecar.core.parity import ParityResult, inconclusive
 from sidecar.core.policy import Policy
 from sidecar.core.ports import Clock, Integrity, LiveReader, Plan, Progress, ReplicaReader, ScratchSpace
 from sidecar.drill_outcomes import Found
+from sidecar.forwarding import Forwarder
 from sidecar.parity import Comparer, Comparison
 from sidecar.pieces import Around
 
@@ -29,6 +32,9 @@ COPY = "restored"
 # What production was read as of is in the replica a second later, by Litestream's default; where max-lag allows more, it is waited for.
 AIM_S_MAX = 120.0
 AIM_PAUSES_S = (0.2, 0.3, 0.5, 1.0, 2.0, 5.0)  # ten LISTs each time
+
+
+FINGERPRINTS_SHARE = 100  # of a database: 18 bytes a page, and as much again where pages are small
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,25 @@ class Order:
     parity: bool = False  # compare what comes back with production, page by page
     accepts_shrink: bool = False  # what comes back is the new measure, however much is gone
     asked: bool = True  # somebody waits for it: begun whatever the forecast says of time and memory
+    by_change: bool = False  # a kept copy may be brought forward instead, where there is one
+
+
+class Reader(Protocol):
+    """What brings a copy to scratch: Litestream, or a kept copy and what is new."""
+
+    def plan(self, database: Database, *, timeout_s: float, stop: Event) -> Plan:
+        """What will be read for the newest position."""
+        ...
+
+    def plan_at(self, database: Database, position: Position, *, timeout_s: float, stop: Event) -> Plan:
+        """What will be read for exactly this one."""
+        ...
+
+    def restore(
+        self, database: Database, plan: Plan, target: Path, *, timeout_s: float, stop: Event, progress: Progress
+    ) -> int | None:
+        """Bring it to `target`; bytes of memory that it took, where that is known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +84,7 @@ class Equipment:
     comparer: Comparer | None = None
     known: Callable[[Database], Evidence | None] = lambda _: None  # what its drills took so far
     free_memory: Callable[[], int | None] = lambda: None  # bytes that a child may take
+    forwarder: Forwarder | None = None  # where copies are kept and brought forward
 
 
 class Attempt:
@@ -68,6 +94,8 @@ class Attempt:
         self, house: Equipment, order: Order, blank: Drill, deadline: float, stop: Event, progress: Progress
     ) -> None:
         self.house, self.order, self.drill = house, order, blank
+        forwarder = house.forwarder if blank.by_change else None
+        self.replica: Reader = forwarder if forwarder is not None else house.replica
         self.deadline, self.stop, self.progress = deadline, stop, progress
         self.spent: dict[str, float] = {}
 
@@ -93,7 +121,7 @@ class Attempt:
 
     def plan(self, at: Position | None = None) -> Plan:
         """Of the newest position; of exactly this one, or of the one that was ordered."""
-        replica, database, at = self.house.replica, self.order.database, at or self.order.position
+        replica, database, at = self.replica, self.order.database, at or self.order.position
         self.progress("plan", 0, None)
         with self.timed("plan"):  # of the last try: what a plan takes
             if at is not None:
@@ -125,11 +153,21 @@ class Attempt:
             if self.order.keep is not None:
                 name = self.order.keep_name or f"{self.order.database.name}-{self.drill.id}.db"
                 keep_copy(copy, self.order.keep / name)
-        self.drill = replace(self.drill, outcome=Outcome.PASSED, message=f"restored {plan.position} and found it sound")
+            elif self.house.forwarder is not None and self.is_to_be_kept():
+                self.house.forwarder.keep(self.order.database, plan.position, copy)
+        did = "brought a kept copy forward to" if self.drill.by_change else "restored"
+        self.drill = replace(self.drill, outcome=Outcome.PASSED, message=f"{did} {plan.position} and found it sound")
+
+    def is_to_be_kept(self) -> bool:
+        """Whether the next drill is to bring this copy forward."""
+        least = self.order.policy.drill_by_change_from
+        return least is not None and self.order.position is None and (self.drill.size_bytes or 0) >= least
 
     def need_bytes(self, plan: Plan) -> int:
         """Scratch bytes that it wants. Raises Overdue or SidecarError where nobody asked for it and it would be in vain."""
         house, order = self.house, self.order
+        if self.drill.by_change:
+            return room_for(plan.size_bytes * (1 + COMPRESSION_MAX) + self.live.size_bytes // FINGERPRINTS_SHARE)
         known = house.known(order.database) or Evidence(first_seen_at=self.drill.started_at)
         wanted = Wanted(order.check, order.parity and house.comparer is not None and self.live.file_id is not None)
         ahead, limit_s = forecast(known, self.live, wanted, plan.size_bytes), order.policy.drill_timeout.total_seconds()
@@ -192,9 +230,9 @@ class Attempt:
             raise Found(Reason.PAGES_DIFFER, parity.message, parity.hint)
 
     def restore(self, plan: Plan, copy: Path) -> None:
-        """Restore it."""
+        """Restore it, or bring it forward."""
         with self.timed("restore"):  # of the last try: what a restore takes
-            memory = self.house.replica.restore(
+            memory = self.replica.restore(
                 self.order.database, plan, copy, timeout_s=self.left_s(), stop=self.stop, progress=self.progress
             )
         self.drill = replace(self.drill, memory_bytes=memory)

@@ -118,12 +118,13 @@ def _drill_stages(verdict: Verdict) -> Iterator[Sample]:
     if drill is not None:
         yield ("plan",), drill.plan_seconds
         yield ("restore",), drill.restore_seconds
+        yield ("apply",), drill.apply_seconds
         yield ("check",), drill.check_seconds
         yield ("parity",), drill.parity_seconds
 
 
 def _time_to_restore(evidence: Evidence) -> float | None:
-    drill = evidence.last_passed
+    drill = evidence.restored
     if drill is None or drill.restore_seconds is None:
         return None
     return (drill.plan_seconds or 0.0) + drill.restore_seconds
@@ -174,6 +175,10 @@ FACTS: Mapping[str, Fact] = {
     "drill_passed_timestamp_seconds": _one(
         "When a drill last passed.", lambda known: _stamp(known.last_passed.finished_at) if known.last_passed else None
     ),
+    "restored_timestamp_seconds": _one(
+        "When the whole backup was last restored and found sound; a drill by change reads only what is new.",
+        lambda known: _stamp(known.restored.finished_at) if known.restored else None,
+    ),
     "proof_timestamp_seconds": _one(
         "As of when the newest backup is proved: a drill passed, or would have restored what the last one did.",
         _proved_at,
@@ -191,7 +196,9 @@ FACTS: Mapping[str, Fact] = {
         "Share of the restored copy's pages that the last comparison proved to be what production held.",
         lambda known: known.last_compared.parity.ratio if known.last_compared and known.last_compared.parity else None,
     ),
-    "rto_seconds": _one("Measured time to restore: plan and restore of the last passed drill.", _time_to_restore),
+    "rto_seconds": _one(
+        "Measured time to restore: plan and restore of the last passed drill that restored the whole.", _time_to_restore
+    ),
     "rto_predicted_seconds": _one(
         "Time to restore the database as large as it is now, by what the last passed drill took.",
         restore_like_last,
@@ -202,7 +209,7 @@ FACTS: Mapping[str, Fact] = {
     ),
     "drill_memory_bytes": _one(
         "Memory that Litestream took at its peak to restore, in the last passed drill.",
-        lambda known: known.last_passed.memory_bytes if known.last_passed else None,
+        lambda known: known.restored.memory_bytes if known.restored else None,
     ),
     "database_bytes": _one("Size of the live database file.", _database_bytes),
     "wal_bytes": _one("Size of the live WAL.", _wal_bytes),

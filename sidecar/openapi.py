@@ -120,6 +120,8 @@ def _drill(reason: Schema) -> Schema:
             "finished_at": TIME,
             "plan_seconds": SECONDS,
             "restore_seconds": SECONDS,
+            "by_change": {"type": "boolean", "description": "a kept copy was brought forward by what was new"},
+            "apply_seconds": SECONDS,
             "check_seconds": SECONDS,
             "parity_seconds": SECONDS,
             "size_bytes": COUNT,

@@ -188,6 +188,7 @@ def _drill(name: str, drill: Drill, facts: Facts, now: datetime) -> Html:
     stages = (
         ("plan", drill.plan_seconds),
         ("restore", drill.restore_seconds),
+        ("bring forward", drill.apply_seconds),
         ("check", drill.check_seconds),
         ("parity", drill.parity_seconds),
     )

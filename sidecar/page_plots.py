@@ -89,9 +89,11 @@ def _line(run: Sequence[tuple[float, float]], top: float) -> Html:
 
 
 def drill_plot(drills: Sequence[Drill]) -> Html:
-    """What the drills took, oldest first: restore below, check and parity on top. One that did not pass is a bar of its own colour."""
+    """What the drills took, oldest first: restore (or bringing forward) below, check and parity on top. One that did not pass is a bar of its own colour."""
     timed = [
-        each for each in reversed(drills) if each.restore_seconds is not None or each.outcome is not Outcome.PASSED
+        each
+        for each in reversed(drills)
+        if each.restore_seconds is not None or each.by_change or each.outcome is not Outcome.PASSED
     ]
     if not timed:
         return tag("figure", _caption("Drills", "none yet"), class_="plot")
@@ -118,7 +120,8 @@ def drill_plot(drills: Sequence[Drill]) -> Html:
 
 def _stages(drill: Drill) -> tuple[tuple[str, float | None], ...]:
     """What takes long, in the order in which it is drawn."""
-    return tuple(zip(STAGES, (drill.restore_seconds, drill.check_seconds, drill.parity_seconds), strict=True))
+    brought = drill.apply_seconds if drill.by_change else drill.restore_seconds
+    return tuple(zip(STAGES, (brought, drill.check_seconds, drill.parity_seconds), strict=True))
 
 
 def _took(drill: Drill) -> float:

@@ -243,6 +243,7 @@ def _differences(value: object, _type: object = None) -> dict[str, object]:
 
 # Where the type alone does not say how a value is written.
 _HOOKS: Mapping[tuple[type, str], Callable[..., object]] = {
+    (Policy, "drill_by_change_from"): _size,
     (Policy, "max_shrink"): _share,
     (Policy, "assertions"): _assertions,
     (Assertion, "min"): _number,

@@ -72,7 +72,9 @@ class Workshop:
         if work.kind is HeavyKind.DRILL:
             asked = self._house.desk.open_at(database.path) is not None  # until it begins
             drill_id = self._house.drills.begin(database)
-            order = Order(database, policy, work.check, drill_id, parity=work.parity, asked=asked)
+            order = Order(
+                database, policy, work.check, drill_id, parity=work.parity, asked=asked, by_change=work.by_change and not asked,
+            )  # fmt: skip
             future = self._pool.submit(self._house.driller.run, order, stop=self._stop, progress=_unseen)
         elif live is not None:
             future = self._pool.submit(

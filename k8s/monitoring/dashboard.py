@@ -197,7 +197,7 @@ ROWS: dict[str, list[Json]] = {
         panel("timeseries", 6, "Drills that did not pass", "none", "The same by reason, since the sidecar started.",
               (f"sum by (db, reason) ({metric('drill_failures_total', ONE)})", "{{db}} {{reason}}"), alert="drill-failed"),
         panel("timeseries", 8, "Since a drill, a check of production", "s", "Time since a drill ended, however it went, since one passed, and since production's own content was last checked.",
-              (age(FINISHED), "{{db}} drill"), (age(metric("drill_passed_timestamp_seconds", ONE)), "{{db}} passed"), (age(metric("database_check_timestamp_seconds", ONE)), "{{db}} check"), alert="database-unchecked"),
+              (age(FINISHED), "{{db}} drill"), (age(metric("drill_passed_timestamp_seconds", ONE)), "{{db}} passed"), (age(metric("restored_timestamp_seconds", ONE)), "{{db}} restored whole"), (age(metric("database_check_timestamp_seconds", ONE)), "{{db}} check"), alert="database-unchecked"),
         panel("timeseries", 8, "Looks at the replica", "ops", "Listings of the replica a second, by result.",
               (f"sum by (db, result) (rate({metric('looks_total', ONE)}[$__rate_interval]))", "{{db}} {{result}}"), alert="replica-unreachable"),
         panel("table", 8, "Schema version", "none", "The version that production records, and where it was found.",

@@ -19,6 +19,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from sidecar.core.errors import EnvironmentProblem, ScratchFull
 
@@ -28,19 +29,32 @@ MEGABYTE = 1_000_000
 TTY_FIELD = 4  # in /proc/PID/stat, counted after the command's name: state ppid pgrp session tty_nr
 
 
+class Kept(Protocol):
+    """What lies in scratch between two drills, and may go whenever room is needed."""
+
+    def size_bytes(self) -> int:
+        """Bytes of disk that it takes."""
+        ...
+
+    def give_way(self, need_bytes: int) -> None:
+        """Remove so much of it at least, the oldest first, or all."""
+        ...
+
+
 class Scratch:
     """Rooms in one directory; safe to share between threads, and between processes of one user.
 
     Args:
         directory: made with mode 0700 where it does not exist.
-        max_bytes: what all rooms together may hold; None: what the file system has.
+        max_bytes: what all rooms together may hold, with what is kept; None: what the file system has.
+        kept: what lies there between two drills; it counts as free, and gives way.
 
     Raises:
         EnvironmentProblem: the directory is a symbolic link, another user's, open to others, or cannot be made.
     """
 
-    def __init__(self, directory: Path, max_bytes: int | None) -> None:
-        self._directory, self._max_bytes = directory, max_bytes
+    def __init__(self, directory: Path, max_bytes: int | None, kept: Kept | None = None) -> None:
+        self._directory, self._max_bytes, self._kept = directory, max_bytes, kept
         self._guard = threading.Lock()
         self._promised: dict[Path, int] = {}
         self._resisting: set[Path] = set()  # rooms that could not be removed yet
@@ -48,6 +62,12 @@ class Scratch:
 
     def free_bytes(self) -> int:
         """Free room, as far as `max_bytes` allows to use it; rooms in use count with what they hold by now."""
+        return self._empty_bytes() + self._kept_bytes()
+
+    def _kept_bytes(self) -> int:
+        return self._kept.size_bytes() if self._kept is not None else 0
+
+    def _empty_bytes(self) -> int:
         self._prepare()
         system = os.statvfs(self._directory)
         free = system.f_bavail * system.f_frsize
@@ -69,7 +89,10 @@ class Scratch:
             self._remove(each)
         with self._guard:
             outstanding = sum(max(promised - _used(each), 0) for each, promised in self._promised.items())
-            free = max(self.free_bytes() - outstanding, 0)
+            empty = self._empty_bytes() - outstanding
+            free = max(empty + self._kept_bytes(), 0)
+            if self._kept is not None and empty < need_bytes <= free:
+                self._kept.give_way(need_bytes - empty)
             if free < need_bytes:
                 raise ScratchFull(
                     f"the scratch directory {self._directory} has {free / MEGABYTE:.1f} MB free, "

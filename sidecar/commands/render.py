@@ -174,6 +174,10 @@ def history_table(drills: Sequence[tuple[str, Document]]) -> str:
             *(seconds_for_people(drill["check_seconds"]) for _ in last), _proven(drill["parity"]),
         )  # fmt: skip
         parity = drill["parity"]
+        if drill.get("by_change"):
+            found.setdefault((name, drill["outcome"], "a kept copy was brought forward, nothing restored"), []).append(
+                drill["finished_at"]
+            )
         if drill.get("verifier"):
             found.setdefault((name, drill["outcome"], f"made by {drill['verifier']}"), []).append(drill["finished_at"])
         if drill["outcome"] == "passed" and parity is not None and parity["result"] == "inconclusive":

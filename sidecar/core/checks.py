@@ -217,12 +217,12 @@ READS: Mapping[str, tuple[str, ...]] = {
     "lag": ("live", SAID, "sighting", "listing", "covered_at", "covered_live", "ahead"),
     "snapshot": ("listing", "sighting"),
     "chain": ("listing", "sighting"),
-    "drill": ("last_conclusive", "last_passed", "last_drill", "proof_stood_at"),
+    "drill": ("last_conclusive", "last_passed", "last_restored", "last_drill", "proof_stood_at"),
     "parity": ("last_compared", "last_drill", "last_here", SAID, "last_passed", "proof_stood_at"),
     "identity": ("replaced_at", "content", "last_conclusive", "last_passed", "baseline"),
     "database": (FILE, "database_check", "database_found"),
     "schema": ("content", "content_error", "last_passed"),
-    "scratch": ("live", "last_drill", "last_passed", "last_compared", "last_audit", ROOM),
+    "scratch": ("live", "last_drill", "last_passed", "last_restored", "last_compared", "last_audit", ROOM),
 }
 
 _UNKNOWN, _FAIL = Status.UNKNOWN, Status.FAIL

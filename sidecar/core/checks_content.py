@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
@@ -20,7 +21,8 @@ TRIES_WORTH_WAITING = 3  # what has kept us out this often in a row will not go 
 def drill(case: Case) -> Finding:
     """Did the newest drill pass, recently enough? Inconclusive drills neither refresh the proof nor claim damage."""
     name, evidence = "drill", case.evidence
-    found, proof, last = evidence.last_conclusive, evidence.last_passed, evidence.last_drill
+    found, restored, last = evidence.last_conclusive, evidence.restored, evidence.last_drill
+    proof = evidence.last_passed if case.policy.counts_by_change else restored
     if found is not None and found.outcome is Outcome.FAILED:
         made = f", made by {found.verifier}," if found.verifier is not None else ""
         return Finding(
@@ -32,7 +34,7 @@ def drill(case: Case) -> Finding:
             name, Status.UNKNOWN, f"no drill has passed yet; the newest was {last.outcome}: {last.message}",
             Reason(last.reason or Reason.NEVER_DRILLED), last.hint or WAIT_HINT, worth_waiting(evidence),
         )  # fmt: skip
-    if proof is None:
+    if proof is None or restored is None:
         return Finding(
             name,
             Status.UNKNOWN,
@@ -46,21 +48,24 @@ def drill(case: Case) -> Finding:
     if ahead is not None:
         return ahead
     age, limit = seconds(case.now - proved_at), case.policy.drill_max_age.total_seconds()
-    restored_age = seconds(case.now - proof.finished_at)
+    restored_age = seconds(case.now - restored.finished_at)
     if restored_age > case.policy.restore_max_age.total_seconds():
         age, limit = restored_age, case.policy.restore_max_age.total_seconds()
     if age > limit:
-        why = ""
+        why, what = "", "proved" if proof.by_change and age != restored_age else "restored"
         if last is not None and last.outcome is not Outcome.PASSED:
             why = f"; the newest was {last.outcome} ({last.reason}): {last.message}"
         return Finding(
-            name, Status.FAIL, f"the backup was last restored {spelled(age)} ago (limit {spelled(limit)}){why}",
+            name, Status.FAIL, f"the backup was last {what} {spelled(age)} ago (limit {spelled(limit)}){why}",
             Reason.DRILL_OLD, WAIT_HINT, worth_waiting(evidence) and _drill_comes_soon(case), age, limit, "seconds",
         )  # fmt: skip
-    until = min(proved_at + case.policy.drill_max_age, proof.finished_at + case.policy.restore_max_age)
-    says = (
-        _restored_ago if proved_at == proof.finished_at else partial(_stood_ago, seconds(proved_at - proof.finished_at))
-    )
+    until = min(proved_at + case.policy.drill_max_age, restored.finished_at + case.policy.restore_max_age)
+    stood_s = seconds(proved_at - proof.finished_at)
+    says: Callable[[float], str]
+    if proof.by_change:
+        says = partial(_forward_ago, seconds(proof.finished_at - restored.finished_at), stood_s)
+    else:
+        says = partial(_stood_ago, stood_s) if stood_s else _restored_ago
     return Finding(
         name, Status.PASS, says(age), None, "", False, age, limit, "seconds", Holding(until, proved_at, says)
     )
@@ -68,6 +73,11 @@ def drill(case: Case) -> Finding:
 
 def _restored_ago(age_s: float) -> str:
     return f"restored and checked {spelled(age_s)} ago"
+
+
+def _forward_ago(forward_s: float, stood_s: float, age_s: float) -> str:
+    whole = f"{_restored_ago(forward_s + stood_s + age_s)}; brought forward and checked {spelled(stood_s + age_s)} ago"
+    return f"{whole}; nothing new {spelled(age_s)} ago" if stood_s else whole
 
 
 def _stood_ago(stood_s: float, age_s: float) -> str:

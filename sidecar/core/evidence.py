@@ -59,6 +59,9 @@ class Evidence:
     last_drill: Drill | None = None
     last_conclusive: Drill | None = None  # passed or failed
     last_passed: Drill | None = None
+    last_restored: Drill | None = (
+        None  # the newest passed one that restored the whole, where one by change has passed since
+    )
     last_audit: Drill | None = None  # passed with integrity_check
     last_compared: Drill | None = None  # the newest that found out whether the copy was what production held
     proof_stood_at: datetime | None = (
@@ -113,15 +116,15 @@ class Evidence:
         return replace(
             self,
             unproved_at=max([*read, *drilled], default=self.unproved_at),
-            last_here=None,
-            last_drill=None,
-            last_conclusive=None,
-            last_passed=None,
-            last_audit=None,
-            last_compared=None,
-            proof_stood_at=None,
-            not_passed_in_a_row=0,
-        )
+            last_drill=None, last_conclusive=None, last_passed=None, last_restored=None, last_audit=None, last_compared=None,
+            last_here=None, proof_stood_at=None, not_passed_in_a_row=0,
+        )  # fmt: skip
+
+    @property
+    def restored(self) -> Drill | None:
+        """The newest passed drill that restored the whole backup."""
+        passed = self.last_passed
+        return self.last_restored if passed is not None and passed.by_change else passed
 
     @property
     def last_own(self) -> Drill | None:
@@ -195,6 +198,7 @@ class Evidence:
             last_drill=drill,
             last_conclusive=drill if conclusive else self.last_conclusive,
             last_passed=drill if passed else self.last_passed,
+            last_restored=self.last_restored if not passed else self.restored if drill.by_change else None,
             last_audit=drill if passed and drill.check is CheckKind.FULL else self.last_audit,
             last_compared=drill if _compared(drill) else self.last_compared,
             proof_stood_at=None if passed else self.proof_stood_at,
@@ -209,6 +213,8 @@ class Evidence:
         known = self.last_conclusive
         if known is None or known.outcome is not Outcome.FAILED:
             return False
+        if drill.by_change:  # it has not read what was found damaged
+            return True
         if known.reason == "pages_differ":  # where comparing was switched off since, the drill is all that is asked for
             return drill.verifier is not None or (drill.parity is not None and not _compared(drill))
         return known.check is CheckKind.FULL and known.reason == "db_corrupt" and drill.check is CheckKind.QUICK

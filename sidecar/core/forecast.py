@@ -87,12 +87,12 @@ def forecast(evidence: Evidence, live: LiveState | None, wanted: Wanted, plan_by
     """What a drill will need.
 
     Args:
-        evidence: the database's own past; `last_passed` and its like are what is learnt from.
+        evidence: the database's own past; `restored` and its like are what is learnt from.
         live: production's files as read last.
         wanted: which check, and whether production is to be compared.
         plan_bytes: bytes of backup files that the restore reads, where it has been planned.
     """
-    scratch, passed = scratch_bytes(evidence, live, plan_bytes), evidence.last_passed
+    scratch, passed = scratch_bytes(evidence, live, plan_bytes), evidence.restored
     if passed is None or not passed.size_bytes:
         return Forecast(scratch_bytes=scratch)
     size = _restored_bytes(live, passed)
@@ -112,7 +112,7 @@ def forecast(evidence: Evidence, live: LiveState | None, wanted: Wanted, plan_by
 
 def restore_like_last(evidence: Evidence) -> float | None:
     """Seconds to plan and restore the database as large as it is now, by the last passed drill. As `forecast` says, for every scrape."""
-    passed = evidence.last_passed
+    passed = evidence.restored
     if passed is None or not passed.size_bytes:
         return None
     seconds = _scaled(passed.restore_seconds, passed, _restored_bytes(evidence.live, passed))
@@ -121,7 +121,7 @@ def restore_like_last(evidence: Evidence) -> float | None:
 
 def drill_like_last(evidence: Evidence) -> float | None:
     """Seconds of a drill that does again what the last passed one did, with the database as large as it is now."""
-    passed, restore = evidence.last_passed, restore_like_last(evidence)
+    passed, restore = evidence.restored, restore_like_last(evidence)
     if passed is None or restore is None:
         return None
     size = _restored_bytes(evidence.live, passed)
@@ -179,7 +179,9 @@ def about(seconds: float) -> str:
 
 def _newest(evidence: Evidence, fits: Callable[[Drill], bool]) -> Drill | None:
     """The newest drill in the evidence of which this is true."""
-    known = (evidence.last_drill, evidence.last_passed, evidence.last_compared, evidence.last_audit)
+    known = (
+        evidence.last_drill, evidence.last_passed, evidence.last_restored, evidence.last_compared, evidence.last_audit,
+    )  # fmt: skip
     return max((each for each in known if each is not None and fits(each)), key=_ended, default=None)
 
 

@@ -196,7 +196,7 @@ class CheckKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """One restore of the newest recovery point to scratch, checked and removed."""
+    """One restore of the newest recovery point to scratch, checked and removed; or, by change, what has come since the last one."""
 
     id: str
     outcome: Outcome
@@ -221,6 +221,8 @@ class Drill:
     memory_bytes: int | None = None  # that Litestream took for the restore, at its peak
     verifier: str | None = None  # host:port of the daemon that made it and told us; None: made here
     took_seconds: float | None = None  # all of it, by a clock that nobody sets; None: by a sidecar of before
+    by_change: bool = False  # a kept copy was brought forward by what was new, and nothing older was read
+    apply_seconds: float | None = None  # to bring it forward; such a drill has no `restore_seconds`
 
     @property
     def took(self) -> timedelta:

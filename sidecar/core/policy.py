@@ -31,6 +31,8 @@ class Policy:
     drill_max_age: timedelta = timedelta(hours=24)  # four drills in a row may fail to happen
     drill_timeout: timedelta = timedelta(minutes=30)
     audit_every: timedelta = timedelta(days=7)
+    # Databases this large keep their restored copy, and drills bring it forward; None: no copy is kept, since it takes its room for good.
+    drill_by_change_from: int | None = None  # bytes
     skip_proved: bool = True  # no drill where it would restore, file by file, what the last one did
     database_check_every: timedelta = timedelta(hours=6)
     parity: bool = True
@@ -58,8 +60,14 @@ class Policy:
 
     @property
     def restore_max_age(self) -> timedelta:
-        """Age at which a restore stops counting, though its files are those that are there: the audit that renews it is overdue."""
-        return self.audit_every + self.drill_max_age if self.skip_proved else self.drill_max_age
+        """Age at which a restore stops counting, though what came after is proved too: the audit that renews it is overdue."""
+        renewed = self.skip_proved or self.counts_by_change
+        return self.audit_every + self.drill_max_age if renewed else self.drill_max_age
+
+    @property
+    def counts_by_change(self) -> bool:
+        """Whether a drill that brought a kept copy forward renews the proof, between two restores."""
+        return self.drill_by_change_from is not None
 
     @property
     def parity_max_age(self) -> timedelta:
@@ -74,12 +82,14 @@ class Policy:
     def tightened(self, *, max_age: timedelta | None = None, max_lag: timedelta | None = None) -> Policy:
         """The same policy with a stricter proof age or lag; what is looser than the policy is ignored.
 
-        Whoever asks for a proof no older than that asks for a restore: that its files are still the same is not enough.
+        Whoever asks for a proof no older than that asks for a restore: that its files are still the same, or that a kept copy could
+        be brought forward, is not enough.
         """
         younger = max_age is not None and max_age < self.drill_max_age
         return replace(
             self,
             drill_max_age=max_age if younger and max_age is not None else self.drill_max_age,
             skip_proved=self.skip_proved and not younger,
+            drill_by_change_from=None if younger else self.drill_by_change_from,
             max_lag=min(self.max_lag, max_lag) if max_lag is not None else self.max_lag,
         )

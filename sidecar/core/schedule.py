@@ -24,6 +24,7 @@ from sidecar.core.turns import (
     drill_interval,
     drill_kind,
     look_due_at,
+    may_be_by_change,
     not_ahead,
     parity_due,
     queues_from,
@@ -40,6 +41,7 @@ class Heavy:
     check: CheckKind = CheckKind.QUICK
     due_at: datetime = LONG_AGO
     parity: bool = False
+    by_change: bool = False  # a kept copy, where there is one, may be brought forward instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +169,9 @@ def due(
         elif path in wanted or (drill_at is not None and drill_at <= now):
             drills_due += 1
             at = drill_at or now
-            drill = Heavy(
-                path, HeavyKind.DRILL, drill_kind(evidence, policy, now), at, parity_due(evidence, policy, now)
-            )
+            check, compare = drill_kind(evidence, policy, now), parity_due(evidence, policy, now)
+            by_change = path not in wanted and may_be_by_change(evidence, policy, check)
+            drill = Heavy(path, HeavyKind.DRILL, check, at, compare, by_change)
             since = queues_from(evidence, policy, HeavyKind.DRILL, at)
             heavy.append((wanted.get(path, len(wanted)), since, path, drill))
         if check_at is not None:

@@ -236,6 +236,8 @@ def _thresholds(policy: Policy) -> Iterator[Fault]:
         yield ("max-lag",), "must be `2s` or longer: Litestream syncs once a second"
     if "look_every" not in nothing and policy.look_every < LOOK_EVERY_MIN:
         yield ("look-every",), "must be `1s` or longer: each look lists the replica"
+    if policy.drill_by_change_from is not None and policy.drill_by_change_from <= 0:
+        yield ("drill-by-change-from",), "must be more than nothing, such as `1GB`"
     if policy.drill_max_age < policy.drill_every and "drill_max_age" not in nothing:
         limits = f"({spell(policy.drill_max_age)} < {spell(policy.drill_every)})"
         yield ("drill-max-age",), f"is shorter than drill-every {limits}: the proof would lapse before the next drill"

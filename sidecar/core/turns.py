@@ -214,6 +214,14 @@ def drill_kind(evidence: Evidence, policy: Policy, now: datetime) -> CheckKind:
     return CheckKind.FULL if audit_due else CheckKind.QUICK
 
 
+def may_be_by_change(evidence: Evidence, policy: Policy, check: CheckKind) -> bool:
+    """Whether a drill that is merely due may bring a kept copy forward: large enough, restored before, and nothing found damaged."""
+    restored, found = evidence.restored, evidence.last_conclusive
+    if policy.drill_by_change_from is None or check is not CheckKind.QUICK or restored is None or found is None:
+        return False
+    return found.outcome is Outcome.PASSED and (restored.size_bytes or 0) >= policy.drill_by_change_from
+
+
 def parity_due(evidence: Evidence | None, policy: Policy, now: datetime) -> bool:
     """Whether the next drill is to be compared with production; what a comparison found, only a comparison clears."""
     compared = evidence.last_compared if evidence is not None else None

@@ -174,6 +174,8 @@ def drill_document(drill: Drill) -> Document:
         "finished_at": rfc3339(drill.finished_at),
         "plan_seconds": drill.plan_seconds,
         "restore_seconds": drill.restore_seconds,
+        "by_change": drill.by_change,
+        "apply_seconds": drill.apply_seconds,
         "check_seconds": drill.check_seconds,
         "size_bytes": drill.size_bytes,
         "check": drill.check.value,

@@ -126,7 +126,7 @@ class Walk:
 
     def _prove_backup(self) -> None:
         """Drill, unless a proof that is young enough stands."""
-        wanted, proof = self.demand.max_age, self._known.last_passed
+        wanted, proof = self.demand.max_age, self._known.restored
         if self.policy.compares and (
             proof is None or proof.parity is None or proof.parity.result is not ParityResult.EQUAL
         ):

@@ -111,6 +111,7 @@ def full_evidence() -> Evidence:
     made = replace(
         made.of_replica(database().replica), covered_live=live, covered_at=T0, replaced_at=T0, replaced_after=T0,
         ahead=Ahead(2, T0, still=True), proof_stood_at=T0, last_here=drill(3), unproved_at=T0,
+        last_restored=drill(4),
     )  # fmt: skip
     unset = [fact for fact in FACTS if getattr(made, fact) is None]
     assert not unset, "a fact that this test does not know"
@@ -510,10 +511,10 @@ def test_a_second_daemon_names_the_first(folder: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 300 KiB of its own."""
+    """A disk of 400 KiB of its own."""
     made = tmp_path / "disk"
     made.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k,mode=0700", "tmpfs", str(made)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k,mode=0700", "tmpfs", str(made)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         pytest.fail("mounting a disk of our own needs root with CAP_SYS_ADMIN")
     yield made

@@ -295,3 +295,16 @@ def test_settings_that_are_for_nobody_and_a_limit_that_flaps(scene: Scene) -> No
     ran = scene.run("doctor")
     says(ran, "warn    sidecar.yml: sidecar.yml sets databases.aap, and no database has that name; app?")
     says(ran, "warn    app: max-lag is 2 s: it flaps while the app writes", "try: set max-lag to 5s or more")
+
+
+def test_a_setting_that_does_nothing(tmp_path: Path) -> None:
+    sftp = "{type: sftp, host: '127.0.0.1:1', user: u, password: p, path: /r}"
+    scene = Scene(tmp_path, {"users": sftp})
+    scene.sidecar_yml.write_text("policy: {drill-by-change-from: 1GB}\n")
+    ran = scene.run("doctor")
+    says(
+        ran,
+        "warn    users: drill-by-change-from is set, and its replica is not one that is read directly",
+        "try: only file and S3 replicas",
+    )
+    assert "app: drill-by-change-from" not in ran.out, "a folder is"

@@ -27,7 +27,7 @@ CONTRACT = """
 build_info{version,python,sqlite,litestream} ready{db} check_status{db,check,status} check_reason{db,check,reason}
 lag_seconds{db} live_position{db} replica_position{db} replica_sync_timestamp_seconds{db}
 snapshot_timestamp_seconds{db} replica_files{db,level} replica_bytes{db} oldest_restorable_timestamp_seconds{db}
-drills_total{db,outcome} drills_skipped_total{db} drill_failures_total{db,reason} drill_passed_timestamp_seconds{db} proof_timestamp_seconds{db}
+drills_total{db,outcome} drills_skipped_total{db} drill_failures_total{db,reason} drill_passed_timestamp_seconds{db} proof_timestamp_seconds{db} restored_timestamp_seconds{db}
 drill_finished_timestamp_seconds{db} drill_stage_seconds{db,stage} drill_duration_seconds restored_bytes{db}
 pages_proven_ratio{db} rto_seconds{db} rto_predicted_seconds{db} drill_predicted_seconds{db} drill_memory_bytes{db} database_bytes{db} wal_bytes{db} database_check_timestamp_seconds{db}
 schema_version_info{db,source,value} drills_due drills_running looks_total{db,result} loop_turned_timestamp_seconds
@@ -109,7 +109,7 @@ def test_values_are_what_is_known(metrics: Metrics) -> None:
         "ready": 1, "lag_seconds": 0, "live_position": 42, "replica_position": 42,
         "replica_sync_timestamp_seconds": now, "snapshot_timestamp_seconds": now - 3600, "replica_bytes": 2_000_000,
         "oldest_restorable_timestamp_seconds": now - 3600, "drill_passed_timestamp_seconds": now,
-        "proof_timestamp_seconds": now,
+        "proof_timestamp_seconds": now, "restored_timestamp_seconds": now,
         "drill_finished_timestamp_seconds": now, "restored_bytes": 4194304, "rto_seconds": 1.25,
         "rto_predicted_seconds": 1.25, "drill_predicted_seconds": 1.25 + 0.4 + 0.3, "drill_memory_bytes": 40_000_000,
         "database_bytes": 4194304, "wal_bytes": 4152, "database_check_timestamp_seconds": now,

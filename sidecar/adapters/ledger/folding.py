@@ -32,10 +32,11 @@ def fold(evidence: Evidence, drill: Drill, max_shrink: float, now: datetime) -> 
     counted = 0 if newest.outcome is Outcome.PASSED else 1  # it is applied a second time below
     before = replace(evidence, not_passed_in_a_row=max(0, evidence.not_passed_in_a_row - counted))
     grown = before.after_drill(drill, max_shrink=max_shrink).after_drill(newest, max_shrink=max_shrink)
-    passed = _later(evidence.last_passed, grown.last_passed)
+    passed, restored = _later(evidence.last_passed, grown.last_passed), _later(evidence.restored, grown.restored)
     return replace(
         grown,
         last_passed=passed,
+        last_restored=restored if passed is not None and passed.by_change else None,
         proof_stood_at=evidence.proof_stood_at if passed == evidence.last_passed else None,
         last_audit=_later(evidence.last_audit, grown.last_audit),
         last_compared=_later(evidence.last_compared, grown.last_compared),

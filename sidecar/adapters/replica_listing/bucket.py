@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from sidecar.adapters.replica_listing.names import LEVELS, NotUnderstood, file_of
@@ -19,6 +20,7 @@ from sidecar.core.model import ReplicaFile
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential, S3Store
 
+PART_BYTES = 1 << 20
 PAGE_KEYS = 1000  # what S3 gives at once
 REQUEST_TIMEOUT = timedelta(seconds=10)
 _LEVELS = {f"{each:04x}": each for each in LEVELS}  # the folders' names (s3/replica_client.go, `newFileIterator`)
@@ -86,6 +88,19 @@ class Bucket:
         finally:
             self._count(pages_of(len(found)) - 1)
         return found
+
+    def get(self, key: str, to: Path) -> None:
+        """Write one object to a new file, a part at a time. Raises StoreFailed, Refused, and OSError of the disk."""
+        import obstore  # noqa: PLC0415 - as above
+        from obstore import exceptions  # noqa: PLC0415
+
+        self._count(1)
+        try:
+            with to.open("xb") as file:
+                for part in obstore.get(self._client, key).stream(min_chunk_size=PART_BYTES):
+                    file.write(part)
+        except (exceptions.BaseError, FileNotFoundError) as error:
+            raise (Refused if _REFUSAL.search(str(error)) else StoreFailed) from None
 
 
 def pages_of(keys: int) -> int:

@@ -89,7 +89,7 @@ class LookLister:
             Stopped: `stop` was set.
         """
         self.requests.looked(database.replica.type)
-        target = self._target(database)
+        target = self._listed_directly(database)
         direct = self._direct(database, target, holds, timeout_s, stop) if target is not None else None
         if direct is None:
             began = self._clock.now()
@@ -101,8 +101,13 @@ class LookLister:
             self._newest[database.path] = max((each.last for each in direct.files), key=lambda each: each.index)
         return direct
 
-    def _target(self, database: Database) -> Target | None:
+    def _listed_directly(self, database: Database) -> Target | None:
         """Where to list directly; None where that is not understood, or rests after a failure."""
+        target = self.target(database)
+        return None if target is None or self._resting(target) else target
+
+    def target(self, database: Database) -> Target | None:
+        """Where a replica is; None where that is not understood."""
         if not self._understood:
             return None
         known = self._targets.get(database.path)
@@ -111,8 +116,7 @@ class LookLister:
                 for each in (self._targets, self._newest, self._rests):
                     each.clear()
             known = self._targets[database.path] = database.replica, self._read(database.replica)
-        target = known[1]
-        return None if target is None or self._resting(target) else target
+        return known[1]
 
     def _read(self, replica: Replica) -> Target | None:
         try:
@@ -162,6 +166,10 @@ class LookLister:
         began = self._clock.now()
         flight = Flight(self._hands, lambda: files_of(bucket.keys(target.path, PAGES_MAX)), self._clock.monotonic)
         return Listed(began, flight.wait(ends_s - self._clock.monotonic(), stop))
+
+    def bucket(self, store: Store) -> Bucket:
+        """The client for this store."""
+        return self._store(store)[0]
 
     def _store(self, store: Store) -> tuple[Bucket, Commons]:
         with self._lock:

@@ -8,17 +8,18 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from fastcrc import crc64
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.adapters.ltx_application import PAGES_AT_ONCE, Unsound, forward
+from sidecar.core.errors import Stopped
 from sidecar.core.ltx import parse_header, parse_name
 from tests import ltx_writer
-from tests.bench.ltx_apply import Unsound, crc64, forward, mark, stands_at
 from tests.litestreams import Litestream, binary, environment, until
 
 PAGE_SIZES = [512, 1024, 4096, 16384, 65536] if os.environ.get("ALL_SIZES") else [1024]  # a life takes 20 s
@@ -113,10 +114,11 @@ def test_every_txid_is_what_a_restore_gives(history: History, tmp_path: Path) ->
     """One level-0 file after another, from the first state on."""
     files = history.files("0")
     copy = history.restored(tmp_path / "kept", files[0][1])
-    mark(copy, files[0][1])
+    at = files[0][1]
     assert len(files) > STEPS / 2
     for _, last, path in files[1:]:
-        assert last == forward(copy, [path]).txid == stands_at(copy)
+        at = forward(copy, [path], at).txid
+        assert at == last
         wanted = history.restored(tmp_path / "wanted", last)
         assert wanted.read_bytes() == copy.read_bytes(), f"TXID {last}"
         wanted.unlink()
@@ -131,13 +133,12 @@ def test_files_of_every_level_lead_to_the_same(history: History, tmp_path: Path)
     for number in range(8):
         start = chance.choice(history.files("0")[:-1])[1]
         copy = history.restored(tmp_path / f"kept{number}", start)
-        mark(copy, start)
         chain, at = [], start
         while at < newest:
             first_last_path = chance.choice([each for each in files if each[0] <= at + 1 and each[1] > at])
             at = first_last_path[1]
             chain.append(first_last_path[2])
-        assert forward(copy, chain).txid == newest
+        assert forward(copy, chain, start).txid == newest
         assert copy.read_bytes() == wanted
         copy.unlink()
 
@@ -145,34 +146,28 @@ def test_files_of_every_level_lead_to_the_same(history: History, tmp_path: Path)
 def test_what_the_copy_has_already_is_left_out(history: History, tmp_path: Path) -> None:
     files = history.files("0")
     copy = history.restored(tmp_path / "kept", files[2][1])
-    mark(copy, files[2][1])
     before = copy.read_bytes()
-    assert forward(copy, [each[2] for each in files[:3]]).files == 0
-    assert (copy.read_bytes(), stands_at(copy)) == (before, files[2][1])
+    applied = forward(copy, [each[2] for each in files[:3]], files[2][1])
+    assert (applied.files, applied.txid, copy.read_bytes()) == (0, files[2][1], before)
 
 
-def begun(history: History, folder: Path) -> tuple[Path, Path]:
-    """A copy, and a copy of the file that follows."""
+def begun(history: History, folder: Path) -> tuple[Path, Path, int]:
+    """A copy, a copy of the file that follows, and where the first one stands."""
     pairs = [(a, b) for a, b in pairwise(history.files("0")) if b[2].stat().st_size > 300]
     before, after = pairs[len(pairs) // 2]
     copy = history.restored(folder / "kept", before[1])
-    mark(copy, before[1])
-    return copy, Path(shutil.copy(after[2], folder / after[2].name))
+    return copy, Path(shutil.copy(after[2], folder / after[2].name)), before[1]
 
 
-def refused(copy: Path, files: list[Path]) -> str:
+def refused(copy: Path, file: Path, at: int) -> str:
     with pytest.raises(Unsound) as told:
-        forward(copy, files)
-    assert stands_at(copy) is None, "it must not be trusted any more"
-    with pytest.raises(Unsound, match="does not say"):
-        forward(copy, files)
+        forward(copy, [file], at)
     return told.value.message
 
 
-def test_damage_is_refused_and_the_copy_is_worth_nothing(history: History, tmp_path: Path) -> None:
-    copy, file = begun(history, tmp_path)
-    at, whole, chance = stands_at(copy), file.read_bytes(), random.Random(3)
-    assert at is not None
+def test_damage_is_refused(history: History, tmp_path: Path) -> None:
+    copy, file, at = begun(history, tmp_path)
+    whole, chance = file.read_bytes(), random.Random(3)
     flips = [
         *range(4),
         *range(8, 32),
@@ -180,82 +175,69 @@ def test_damage_is_refused_and_the_copy_is_worth_nothing(history: History, tmp_p
         *(chance.randrange(len(whole)) for _ in range(150)),
     ]
     before = copy.read_bytes()
-    assert forward(copy, [file]).txid > at
+    assert forward(copy, [file], at).txid > at
     wanted, harmless = copy.read_bytes(), 0
     for place in flips:
         damaged = bytearray(whole)
         damaged[place] ^= 1 << chance.randrange(8)
         file.write_bytes(damaged)
         copy.write_bytes(before)
-        mark(copy, at)
         try:
-            forward(copy, [file])
+            forward(copy, [file], at)
         except Unsound:
-            assert stands_at(copy) is None, "it must not be trusted any more"
+            continue
         else:  # LZ4 says the same in several ways, and the checksum is of what it says
             harmless += 1
             assert copy.read_bytes() == wanted
     assert harmless < len(flips) / 20
-    mark(copy, at)
     for length in [0, 1, 99, 100, 103, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(40))]:
         file.write_bytes(whole[:length])
-        refused(copy, [file])
-        mark(copy, at)
+        refused(copy, file, at)
     file.write_bytes(whole + b"x")
-    refused(copy, [file])
+    refused(copy, file, at)
 
 
 def test_a_missing_file_is_refused(history: History, tmp_path: Path) -> None:
     files = history.files("0")
     copy = history.restored(tmp_path / "kept", files[0][1])
-    mark(copy, files[0][1])
-    assert "a file is missing" in refused(copy, [files[2][2]])
+    assert "a file is missing" in refused(copy, files[2][2], files[0][1])
 
 
 def test_another_page_size_is_refused(history: History, tmp_path: Path) -> None:
-    copy, file = begun(history, tmp_path)
+    copy, file, at = begun(history, tmp_path)
     decoded = ltx_writer.decode(file.read_bytes())
     size = parse_header(decoded.header).page_size
     other = size // 2 if size > 512 else size * 2
     header = decoded.header[:8] + other.to_bytes(4) + decoded.header[12:]
     file.write_bytes(ltx_writer.encode(ltx_writer.LtxFile(header, {1: bytes(other)})))
-    assert f"pages of {other} bytes" in refused(copy, [file])
+    assert f"pages of {other} bytes" in refused(copy, file, at)
 
 
-def test_a_kill_in_the_middle_leaves_no_copy_that_is_trusted(
-    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy, file = begun(history, tmp_path)
+def test_whoever_waits_can_end_it(history: History, tmp_path: Path) -> None:
+    copy, file, at = begun(history, tmp_path)
+    decoded = ltx_writer.decode(file.read_bytes())
+    size = parse_header(decoded.header).page_size
+    many = {number: bytes(size) for number in range(1, PAGES_AT_ONCE + 2)}
+    header_then = decoded.header[:12] + max(many).to_bytes(4) + decoded.header[16:]
+    file.write_bytes(ltx_writer.encode(ltx_writer.LtxFile(header_then, many)))
 
-    def killed(*_: object) -> int:
-        raise KeyboardInterrupt
+    def enough() -> None:
+        raise Stopped("told to stop")
 
-    monkeypatch.setattr(os, "ftruncate", killed)
-    with pytest.raises(KeyboardInterrupt):
-        forward(copy, [file])
-    assert stands_at(copy) is None
-
-
-@pytest.mark.parametrize("said", ["", "1", "000000000000000g\n", "0000000000000001\n\n", "é" * 16])
-def test_a_marker_that_is_none_is_not_trusted(tmp_path: Path, said: str) -> None:
-    (tmp_path / "kept").touch()
-    (tmp_path / "kept-at").write_text(said, encoding="latin-1")
-    assert stands_at(tmp_path / "kept") is None
+    before = copy.read_bytes()
+    with pytest.raises(Stopped):
+        forward(copy, [file], at, enough)
+    copy.write_bytes(before)
+    assert forward(copy, [file], at).pages == PAGES_AT_ONCE + 1
 
 
 @given(st.binary(max_size=300), st.binary(max_size=70))
 def test_the_checksum_is_gos(data: bytes, more: bytes) -> None:
     """As the eight lines that look up each byte have it, in one piece and in two."""
-    assert ltx_writer.crc64(data + more) == crc64(data + more) == crc64(more, crc64(data))
+    found = crc64.go_iso(more, crc64.go_iso(data))
+    assert ltx_writer.crc64(data + more) == crc64.go_iso(data + more) == found
 
 
 def test_the_checksum_of_the_reference() -> None:
     """The catalogue's check value of CRC-64/GO-ISO."""
-    assert crc64(b"123456789") == 0xB90956C775A41001
-
-
-def test_a_copy_without_a_marker_is_refused(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "kept")) as db:
-        db.execute("create table t (a)")
-    with pytest.raises(Unsound, match="does not say"):
-        forward(tmp_path / "kept", [])
+    assert crc64.go_iso(b"123456789") == 0xB90956C775A41001

@@ -1,9 +1,8 @@
 """Brings a restored copy forward by LTX files: writes their pages in place, so that it costs what changed and not what exists.
 
 A file is read once, its pages are written as they come, and its checksum is held against them at its end: so a copy that met a damaged
-file has pages of it, and is worth nothing. The marker beside it, which goes first and comes back last, is what says so.
-Memory is one page and one block, whatever the file's size. What comes out is byte for byte what `litestream restore` of the same TXID
-gives (held against the real one in the tests), which is why page 1 is written as it stands.
+file has pages of it, and is worth nothing. Memory is one page and one block, whatever the file's size. What comes out is byte for
+byte what `litestream restore` of the same TXID gives (held against the real one in the tests), which is why page 1 is written as it stands.
 
 Litestream 0.5 writes no checksum of the database into its files: two files of different databases whose TXIDs happen to follow each
 other cannot be told apart here, and no more by its own restore. Comparing with production tells them apart.
@@ -11,54 +10,32 @@ other cannot be told apart here, and no more by its own restore. Comparing with 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from fastcrc import crc64
 from lz4 import block
 
 from sidecar.core.errors import SidecarError
 from sidecar.core.ltx import HEADER_BYTES, TRAILER_BYTES, LtxHeader, parse_header, parse_name
 
-MARKER_SUFFIX = (
-    "-at"  # beside the copy: what it stands at, as 16 hex digits; there only while it stands at a whole TXID
-)
 PAGE_SIZE_MIN, PAGE_SIZE_MAX = 512, 65_536  # SQLite's, "Database File Format", 1.3.2
 LOCK_BYTE_AT = 1 << 30  # the page that holds this byte is never written (same, 1.3.1)
 _PAGE = struct.Struct(">IHI")  # page number, flags, bytes of the block that follows
 _SIZE_FOLLOWS = 1
 _PAGES_END = bytes(6)
+PAGES_AT_ONCE = 256
 _CHUNK_BYTES = 65_536
 _BLOCK_SLACK_BYTES = 1024  # LZ4 makes of n bytes at most n + n / 255 + 16
 _FLAG = 1 << 63  # LTX sets this bit in every checksum, so that none is zero
-_ONES = (1 << 64) - 1
-_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
 class Unsound(SidecarError):
     """An LTX file that is not what it says, or does not follow what the copy stands at: throw the copy away."""
-
-
-def crc64(data: bytes, before: int = 0) -> int:
-    """CRC-64/ISO as Go's `hash/crc64` has it; `before` is that of what came before.
-
-    The remainder of a polynomial over GF(2), folded with integers as long as the data. The divisor is x^64 + x^4 + x^3 + x + 1, and
-    squaring it doubles each exponent: so x^(64 n) may be replaced by x^(4 n) + x^(3 n) + x^n + 1 for every n that is a power of two,
-    which halves the data at each step, at the speed of long integers instead of a look-up for each byte.
-    """
-    register = int.from_bytes((before ^ _ONES).to_bytes(8, "little").translate(_REVERSED))
-    value = (int.from_bytes(data.translate(_REVERSED)) << 64) ^ (register << 8 * len(data))
-    unit = 1 << max((len(data) * 8 + 63) // 64, 1).bit_length()
-    while unit:
-        bits = 64 * unit
-        while (high := value >> bits) != 0:
-            value = (value & ((1 << bits) - 1)) ^ high ^ (high << unit) ^ (high << 3 * unit) ^ (high << 4 * unit)
-        unit >>= 1
-    return int.from_bytes(value.to_bytes(8).translate(_REVERSED), "little") ^ _ONES
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,49 +48,18 @@ class Applied:
     size_bytes: int
 
 
-def mark(copy: Path, txid: int) -> None:
-    """Say durably that the copy stands at `txid`, after its content is on the disk. Raises OSError."""
-    _sync(copy)
-    marker, new = _marker(copy), _marker(copy).with_name(f"{copy.name}{MARKER_SUFFIX}.new")
-    with new.open("w", encoding="ascii") as file:
-        file.write(f"{txid:016x}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(marker)
-    _sync(copy.parent)
+def forward(copy: Path, files: Sequence[Path], stands_at: int, between: Callable[[], None] = lambda: None) -> Applied:
+    """Bring the copy forward from the TXID that it stands at by these files, in their order; those that it has already are left out.
 
-
-def stands_at(copy: Path) -> int | None:
-    """The TXID that the copy stands at; None: it was left half-way, or was never marked, and is worth nothing. Raises OSError."""
-    try:
-        said = _marker(copy).read_text(encoding="ascii")
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError:
-        return None
-    digits = said.removesuffix("\n")
-    if len(digits) != 16 or set(digits) - set("0123456789abcdef"):
-        return None
-    return int(digits, 16)
-
-
-def forward(copy: Path, files: Sequence[Path]) -> Applied:
-    """Bring the copy forward by these files, in their order; those that it has already are left out.
-
-    The marker goes before the first byte is written and comes back when all are on the disk. After any error, and after a kill at any
-    moment, `stands_at` is None or what the untouched copy stood at.
+    `between` is called every few hundred pages; what it raises ends the work.
 
     Raises:
-        Unsound: a file is damaged, cut short, of another page size, or leaves a gap. Throw the copy away all the same.
-        OSError: the disk's own.
+        Unsound: a file is damaged, cut short, of another page size, or leaves a gap. Throw the copy away.
+        OSError: the disk's own. Throw it away all the same.
     """
-    txid = stands_at(copy)
-    if txid is None:
-        raise Unsound(f"{copy.name} does not say what it stands at", "restore it anew")
-    pages = written = used = 0
+    txid, pages, written, used = stands_at, 0, 0, 0
     with copy.open("r+b", buffering=0) as opened:
         page_size = _page_size(opened)
-        _unmark(copy)
         for path in files:
             with path.open("rb") as file:
                 header = _header(file, path)
@@ -123,9 +69,10 @@ def forward(copy: Path, files: Sequence[Path]) -> Applied:
                 for number, data in _pages(file, path, header):
                     os.pwrite(opened.fileno(), data, (number - 1) * page_size)
                     pages, written = pages + 1, written + len(data)
+                    if pages % PAGES_AT_ONCE == 0:
+                        between()
             os.ftruncate(opened.fileno(), header.page_count * page_size)
             txid, used = header.last_txid, used + 1
-    mark(copy, txid)
     return Applied(txid, used, pages, written)
 
 
@@ -157,7 +104,7 @@ def _pages(file: BinaryIO, path: Path, header: LtxHeader) -> Iterator[tuple[int,
     """Page numbers and pages, in order; to its end only where everything fits. Raises Unsound, OSError."""
     file.seek(0)
     size, last = header.page_size, 0
-    crc = crc64(_exactly(file, HEADER_BYTES, path))
+    crc = crc64.go_iso(_exactly(file, HEADER_BYTES, path))
     lock_page = LOCK_BYTE_AT // size + 1
     while True:
         head = _exactly(file, len(_PAGES_END), path)
@@ -170,9 +117,9 @@ def _pages(file: BinaryIO, path: Path, header: LtxHeader) -> Iterator[tuple[int,
         if not last < number <= header.page_count or number == lock_page:
             raise _unsound(path, f"page {number} does not belong there")
         data = _unpacked(_exactly(file, length, path), size, path, number)
-        crc, last = crc64(head + data, crc), number
+        crc, last = crc64.go_iso(head + data, crc), number
         yield number, data
-    _close(file, path, crc64(_PAGES_END, crc))
+    _close(file, path, crc64.go_iso(_PAGES_END, crc))
 
 
 def _unpacked(packed: bytes, size: int, path: Path, number: int) -> bytes:
@@ -192,7 +139,7 @@ def _close(file: BinaryIO, path: Path, crc: int) -> None:
         raise _unsound(path, "it is cut short")
     while rest:
         part = _exactly(file, min(rest, _CHUNK_BYTES), path)
-        crc, rest = crc64(part, crc), rest - len(part)
+        crc, rest = crc64.go_iso(part, crc), rest - len(part)
     if int.from_bytes(_exactly(file, TRAILER_BYTES // 2, path)) != crc | _FLAG:
         raise _unsound(path, "its checksum does not fit its content")
 
@@ -214,21 +161,3 @@ def _page_size(opened: BinaryIO) -> int:
     """From the database's header; 1 stands for 65,536 ("Database File Format", 1.3.2)."""
     said = int.from_bytes(os.pread(opened.fileno(), 2, 16))
     return PAGE_SIZE_MAX if said == 1 else said
-
-
-def _marker(copy: Path) -> Path:
-    return copy.with_name(copy.name + MARKER_SUFFIX)
-
-
-def _unmark(copy: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        _marker(copy).unlink()
-    _sync(copy.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
