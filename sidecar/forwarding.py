@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
 from sidecar.core.finding import Reason
-from sidecar.core.forward import way_on
+from sidecar.core.forward import KeptCopy, begun_anew, way_on
 from sidecar.core.listing import chain
 from sidecar.core.model import Database, Position, ReplicaFile
 from sidecar.core.ports import Clock, Plan, Progress
@@ -27,8 +27,8 @@ log = logging.getLogger("sidecar.drill")
 class KeptCopies(Protocol):
     """Restored copies that are kept for the next drill; they may go at any time."""
 
-    def stands_at(self, database: Database) -> Position | None:
-        """Where this database's copy stands; None where there is none."""
+    def known(self, database: Database) -> KeptCopy | None:
+        """What is kept of this database."""
         ...
 
     def take(self, database: Database, target: Path) -> Position:
@@ -90,7 +90,7 @@ class Forwarder:
 
     def may(self, database: Database) -> bool:
         """Whether there is a copy that might be brought forward."""
-        return self.kept.stands_at(database) is not None and self.fetcher.understands(database)
+        return self.kept.known(database) is not None and self.fetcher.understands(database)
 
     def plan(self, database: Database, *, timeout_s: float, stop: Event) -> ForwardPlan:
         """What brings the copy to the newest position. Raises SidecarError."""
@@ -139,9 +139,12 @@ class Forwarder:
 
     def _planned(self, database: Database, upto: Position | None, timeout_s: float, stop: Event) -> ForwardPlan:
         files = self.lister.listed(database, holds=None, timeout_s=timeout_s, stop=stop).files
-        stands_at = self.kept.stands_at(database)
-        if not files or stands_at is None:
+        copy = self.kept.known(database)
+        if not files or copy is None:
             raise NotForward("there is no copy, or no backup")
+        if begun_anew(files, copy):
+            raise NotForward("the replica was begun anew since the copy was restored")
+        stands_at = copy.position
         position = upto or max((each.last for each in files), key=lambda each: each.index)
         news = way_on(files, stands_at, position)
         if news is None and upto is not None and position.index > stands_at.index:

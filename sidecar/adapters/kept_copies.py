@@ -12,8 +12,10 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from sidecar.core.forward import KeptCopy
 from sidecar.core.model import Database, Position
 
 FOLDER = "kept"
@@ -31,10 +33,10 @@ class KeptCopies:
 
     scratch: Path
 
-    def stands_at(self, database: Database) -> Position | None:
-        """Where this database's copy stands; None where there is none, of this replica."""
+    def known(self, database: Database) -> KeptCopy | None:
+        """What is kept of this database; None where there is none, of this replica."""
         found = self._of(database)
-        return _position(found[-1]) if found else None
+        return KeptCopy(_position(found[-1]), _written_at(found[-1])) if found else None
 
     def take(self, database: Database, target: Path) -> Position:
         """Move the copy to `target`, and say where it stands. Raises OSError, FileNotFoundError where there is none."""
@@ -67,7 +69,7 @@ class KeptCopies:
 
     def give_way(self, need_bytes: int) -> None:
         """Remove so much at least, the oldest first, or all."""
-        for each in sorted(self._all(), key=_age):
+        for each in sorted(self._all(), key=_written_at):
             if need_bytes <= 0:
                 return
             need_bytes -= _allocated(each)
@@ -113,8 +115,9 @@ def _allocated(file: Path) -> int:
         return 0
 
 
-def _age(file: Path) -> int:
+def _written_at(file: Path) -> datetime:
+    """Moving it does not change that."""
     try:
-        return file.lstat().st_mtime_ns
+        return datetime.fromtimestamp(file.lstat().st_mtime, UTC)
     except OSError:
-        return 0
+        return datetime(1970, 1, 1, tzinfo=UTC)

@@ -7,9 +7,31 @@ before the copy's TXID and ends after it fits as well as one that follows it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 from sidecar.core.listing import SNAPSHOT_LEVEL
 from sidecar.core.model import Position, ReplicaFile
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCopy:
+    """A restored copy: where it stands, and when it was last written."""
+
+    position: Position
+    written_at: datetime
+
+
+def begun_anew(files: Iterable[ReplicaFile], copy: KeptCopy) -> bool:
+    """Whether these files are of another history, whose TXIDs only happen to follow the copy's.
+
+    A snapshot holds all there is when it is made. One that was made after the copy was written, and does not reach as far, cannot be
+    of the same history; and every history begins with one. Where the clocks differ a copy may be given up for nothing.
+    """
+    return any(
+        each.level == SNAPSHOT_LEVEL and each.last.index < copy.position.index and each.at > copy.written_at
+        for each in files
+    )
 
 
 def way_on(files: Iterable[ReplicaFile], stands_at: Position, upto: Position) -> tuple[ReplicaFile, ...] | None:

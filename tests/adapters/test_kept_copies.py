@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from sidecar.adapters.kept_copies import FOLDER, KeptCopies
 from sidecar.adapters.scratch import Scratch
 from sidecar.core.errors import ScratchFull
-from sidecar.core.model import Position
+from sidecar.core.forward import KeptCopy
+from sidecar.core.model import Database, Position
 from tests.core.evidences import database
 
 APP = database()
@@ -28,6 +30,11 @@ def kept(tmp_path: Path) -> KeptCopies:
     return KeptCopies(tmp_path / "scratch")
 
 
+def stands_at(kept: KeptCopies, whose: Database) -> Position | None:
+    known = kept.known(whose)
+    return known.position if known is not None else None
+
+
 def copy_of(kept: KeptCopies, content: bytes = b"pages") -> Path:
     file = kept.scratch / "copy"
     file.write_bytes(content)
@@ -35,25 +42,27 @@ def copy_of(kept: KeptCopies, content: bytes = b"pages") -> Path:
 
 
 def test_a_copy_is_moved_there_and_back(kept: KeptCopies) -> None:
-    assert kept.stands_at(APP) is None
+    assert stands_at(kept, APP) is None
     with pytest.raises(FileNotFoundError):
         kept.take(APP, kept.scratch / "out")
     copy = copy_of(kept)
+    os.utime(copy, (1000, 1000))
     kept.put(APP, AT, copy)
-    assert (kept.stands_at(APP), copy.exists()) == (AT, False)
+    assert kept.known(APP) == KeptCopy(AT, datetime.fromtimestamp(1000, UTC))
+    assert (stands_at(kept, APP), copy.exists()) == (AT, False)
     (file,) = (kept.scratch / FOLDER).iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600, "it is production's content"
     assert not file.suffix, "Litestream's `dir:` takes every *.db for a database to replicate"
-    assert KeptCopies(kept.scratch).stands_at(APP) == AT, "a daemon that starts again finds it"
+    assert stands_at(KeptCopies(kept.scratch), APP) == AT, "a daemon that starts again finds it"
     assert kept.take(APP, kept.scratch / "out") == AT
     assert (kept.scratch / "out").read_bytes() == b"pages"
-    assert kept.stands_at(APP) is None, "whatever happens to the drill, nothing half done lies here"
+    assert stands_at(kept, APP) is None, "whatever happens to the drill, nothing half done lies here"
 
 
 def test_a_newer_copy_takes_the_place_of_the_older(kept: KeptCopies) -> None:
     for txid in (42, 7, 99):  # 7: the replica was begun anew
         kept.put(APP, Position.of_txid(txid), copy_of(kept, str(txid).encode()))
-        assert kept.stands_at(APP) == Position.of_txid(txid)
+        assert stands_at(kept, APP) == Position.of_txid(txid)
     kept.put(APP, Position.of_txid(99), copy_of(kept, b"again"))
     assert len(list((kept.scratch / FOLDER).iterdir())) == 1
     kept.take(APP, kept.scratch / "out")
@@ -62,10 +71,10 @@ def test_a_newer_copy_takes_the_place_of_the_older(kept: KeptCopies) -> None:
 
 def test_each_database_and_each_replica_has_its_own(kept: KeptCopies) -> None:
     kept.put(APP, AT, copy_of(kept))
-    assert kept.stands_at(OTHER) is None
-    assert kept.stands_at(MOVED) is None, "of another replica it says nothing"
+    assert stands_at(kept, OTHER) is None
+    assert stands_at(kept, MOVED) is None, "of another replica it says nothing"
     kept.put(OTHER, Position.of_txid(1), copy_of(kept))
-    assert (kept.stands_at(APP), kept.stands_at(OTHER)) == (AT, Position.of_txid(1))
+    assert (stands_at(kept, APP), stands_at(kept, OTHER)) == (AT, Position.of_txid(1))
 
 
 def test_what_no_database_is_drilled_with_goes(kept: KeptCopies) -> None:
@@ -74,7 +83,7 @@ def test_what_no_database_is_drilled_with_goes(kept: KeptCopies) -> None:
     kept.put(OTHER, AT, copy_of(kept))
     (kept.scratch / FOLDER / "what is this").touch()
     assert kept.only([APP]) == 2
-    assert (kept.stands_at(APP), kept.stands_at(OTHER)) == (AT, None)
+    assert (stands_at(kept, APP), stands_at(kept, OTHER)) == (AT, None)
     assert kept.only([]) == 1
 
 
@@ -88,20 +97,20 @@ def test_it_counts_as_free_and_gives_way(kept: KeptCopies) -> None:
     assert kept.size_bytes() >= 8 * MB
     assert abs(scratch.free_bytes() - empty) < MB // 10
     with scratch.room(1 * MB):
-        assert kept.stands_at(OTHER) == AT, "there is room for that beside it"
+        assert stands_at(kept, OTHER) == AT, "there is room for that beside it"
     with scratch.room(5 * MB):
-        assert (kept.stands_at(OTHER), kept.stands_at(APP)) == (None, AT), "the oldest goes, and no more than needed"
+        assert (stands_at(kept, OTHER), stands_at(kept, APP)) == (None, AT), "the oldest goes, and no more than needed"
     with scratch.room(9 * MB):
-        assert kept.stands_at(APP) is None
+        assert stands_at(kept, APP) is None
     kept.put(APP, AT, copy_of(kept, os.urandom(4 * MB)))
     with pytest.raises(ScratchFull), scratch.room(11 * MB):
         pass
-    assert kept.stands_at(APP) == AT, "it is not removed in vain"
+    assert stands_at(kept, APP) == AT, "it is not removed in vain"
 
 
 def test_a_folder_that_is_none_keeps_nobody_from_drilling(kept: KeptCopies) -> None:
     (kept.scratch / FOLDER).touch()
-    assert (kept.stands_at(APP), kept.size_bytes()) == (None, 0)
+    assert (stands_at(kept, APP), kept.size_bytes()) == (None, 0)
     with pytest.raises(FileExistsError):
         kept.put(APP, AT, copy_of(kept))
     with Scratch(kept.scratch, 10 * MB, kept).room(MB):

@@ -14,7 +14,7 @@ from sidecar.core.checks_content import drill as check_drill
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Finding, Reason, Status
 from sidecar.core.forecast import Wanted, forecast
-from sidecar.core.forward import way_on
+from sidecar.core.forward import KeptCopy, begun_anew, way_on
 from sidecar.core.model import CheckKind, Outcome, Position, ReplicaFile
 from sidecar.core.policy import Policy
 from sidecar.core.schedule import Busy, Seats, Subject, due
@@ -83,6 +83,15 @@ def test_a_way_leads_there_without_a_gap_and_is_found_wherever_there_is_one(
         assert each.first.index <= reached + 1 <= each.last.index
         reached = each.last.index
     assert way is None or reached == upto
+
+
+def test_another_history_is_told_by_its_snapshot() -> None:
+    copy, later = KeptCopy(at(40), NOW), NOW + timedelta(seconds=1)
+    assert not begun_anew([file(9, 1, 30), file(0, 41, 41)], copy)
+    assert not begun_anew([replace(file(9, 1, 40), at=later), replace(file(1, 31, 39), at=later)], copy), (
+        "compaction is late"
+    )
+    assert begun_anew([replace(file(9, 1, 39), at=later)], copy)
 
 
 def test_what_may_be_drilled_by_change() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.stage import Stage, pause, stage, tune
+from tests.e2e.stage import Stage, last_txid, newest_txid, pause, stage, tune, write_and_replicate
 from tests.e2e.test_standing_proof import until_it_stands
 from tests.faces.commands import run
 from tests.litestreams import S3, rclone_s3, until
 
 AT_REST = "levels: [{interval: 1h}]\nl0-retention: 1h"  # Litestream itself leaves the files as they are
-EVERY = {"drill_every": "2s", "drill_max_age": "20s", "drill_by_change_from": "4kB"}
+EVERY = {"parity": "true", "drill_every": "2s", "drill_max_age": "20s", "drill_by_change_from": "4kB"}
 
 
 @contextlib.contextmanager
@@ -170,6 +171,28 @@ def test_a_replica_begun_anew_is_restored(tmp_path: Path) -> None:
         )
         acting.sidecar.until_ready(within=40)
         assert len(kept(acting)) == 1, "that of the old replica is gone"
+        until_by_change(acting)
+
+
+def test_a_replica_begun_anew_at_the_same_path_is_restored_though_nothing_is_compared(tmp_path: Path) -> None:
+    """Its TXIDs have overtaken the copy before the next drill: each file fits, and is of another history."""
+    with drilled_by_change(tmp_path, parity="false") as acting:
+        acting.sidecar.stop()
+        stood = last_txid(kept(acting)[0])
+        acting.litestream.stop()
+        shutil.rmtree(acting.replica)
+        shutil.rmtree(acting.app.path.with_name(".app.db-litestream"))
+        acting.app.execute("delete from t where id % 2 = 0")
+        acting.litestream.start()
+        while newest_txid(acting.replica) <= stood + 2:
+            write_and_replicate(acting.app, acting.replica, 1)
+        acting.sidecar.start()
+        until(lambda: "the replica was begun anew since the copy was restored" in acting.sidecar.log, say="it is seen")
+        acting.sidecar.until_ready()
+        until(
+            lambda: last(acting)["rows"] == acting.app.execute("select count(*) from t")[0][0],
+            say="it is what there is",
+        )
         until_by_change(acting)
 
 

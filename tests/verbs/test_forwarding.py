@@ -6,12 +6,14 @@ import errno
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
 import pytest
 
 from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
+from sidecar.core.forward import KeptCopy
 from sidecar.core.listed import Listed
 from sidecar.core.listing import chain, digest
 from sidecar.core.model import Database, Drill, Outcome, Position, ReplicaFile
@@ -74,8 +76,8 @@ class Home:
             each.touch()
         return paths
 
-    def stands_at(self, _: Database) -> Position | None:
-        return self.stands
+    def known(self, _: Database) -> KeptCopy | None:
+        return KeptCopy(self.stands, NOW) if self.stands is not None else None
 
     def take(self, _: Database, target: Path) -> Position:
         assert self.stands is not None
@@ -157,6 +159,9 @@ GOES_WRONG: dict[str, Callable[[Stage], None]] = {
     "no file leads on": lambda stage: setattr(stage.home, "files", (FILES[0], FILES[3])),
     "a restore would find a gap": lambda stage: setattr(stage.home, "files", (FILES[0], *NEWS)),
     "the replica was begun anew": lambda stage: setattr(stage.home, "files", (file(9, 1, 3),)),
+    "the replica was begun anew, and has overtaken the copy": lambda stage: setattr(
+        stage.home, "files", (*FILES, replace(file(9, 1, 1), at=NOW + timedelta(minutes=1)))
+    ),
     "there is no backup": lambda stage: setattr(stage.home, "files", ()),
     "it takes too long": lambda stage: setattr(stage.home, "fetching", Overdue("late", "")),
 }
