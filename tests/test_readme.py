@@ -121,6 +121,7 @@ SPOKEN: dict[str, str] = {
     "python -m tests.bench.listing": f"{COMMANDS}the_scripts_that_print_figures_run",
     "python -m tests.bench.skipped": f"{COMMANDS}the_scripts_that_print_figures_run",
     "python -m tests.bench.forecast": f"{COMMANDS}the_scripts_that_print_figures_run",
+    "python -m tests.bench.by_change": f"{COMMANDS}the_scripts_that_print_figures_run",
     "python -m tests.bench.pieces": f"{COMMANDS}the_scripts_that_print_figures_run",
     "python -m tests.bench.soak": "tests/e2e/test_soak.py::test_every_answer_is_what_the_model_says_and_nothing_grows",
     "python -m tests.bench.drill": f"{COMMANDS}the_scripts_that_print_figures_run",

@@ -180,19 +180,29 @@ def test_what_is_read_anew_anyway_is_written_once_a_minute(folder: Path) -> None
 
         def look() -> None:
             clock.pass_by(5)
-            ledger.record(
-                "/data/app.db", lambda e: replace(e, live=replace(live, read_at=clock.now()), content_error="new")
-            )
+            ledger.record("/data/app.db", lambda e: looked_again(replace(e, content_error="new"), clock.now()))
             ledger.flush()
+
+        def looked_again(evidence: Evidence, at: datetime) -> Evidence:
+            seen, listing = evidence.sighting, evidence.listing
+            assert seen is not None
+            assert listing is not None
+            listing = replace(listing, read_at=at)
+            seen = replace(seen, read_at=at, finished_at=at, listing=listing)
+            return replace(evidence, live=replace(live, read_at=at), sighting=seen, listing=listing)
 
         look()
         assert stored(folder) == first | {"content_error": '"new"'}
         for _ in range(11):
             look()
-        assert "03:01:00" in stored(folder)["live"]
+        assert all("03:01:00" in stored(folder)[fact] for fact in ("live", "sighting", "listing"))
         look()
         assert "03:01:00" in stored(folder)["live"]
         ledger.record("/data/app.db", lambda e: replace(e, replaced_at=None), durable=True)
+        ledger.record(
+            "/data/app.db", lambda e: replace(e, sighting=Sighting(T0, LookResult.TIMEOUT, "", "")), durable=True
+        )
+        assert "timeout" in stored(folder)["sighting"], "what it says anew is written at once"
         assert stored(folder)["replaced_at"] == "null"
     assert "03:01:05" in stored(folder)["live"]  # closing writes everything
 

@@ -43,11 +43,17 @@ class Cost:
     drill: Drill
     cpu_s: float
     wall_s: float
+    peak_mb: float  # of this process alone
 
 
 def cpu_s() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def peak_mb() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM:"))
 
 
 def churn(app: App) -> None:
@@ -66,19 +72,28 @@ def churn(app: App) -> None:
 
 def made(kit: Tools, database: Database, policy: Policy, *, by_change: bool) -> Cost:
     order = Order(database, policy, parity=PARITY, asked=not by_change, by_change=by_change)
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     before, began = cpu_s(), time.monotonic()
     drill = kit.driller.run(order, stop=NEVER, progress=unseen)
-    cost = Cost(drill, cpu_s() - before, time.monotonic() - began)
+    cost = Cost(drill, cpu_s() - before, time.monotonic() - began, peak_mb())
     assert (drill.outcome, drill.by_change) == (Outcome.PASSED, by_change), drill.message
     return cost
 
 
 def stages(costs: list[Cost]) -> dict[str, float]:
-    """Medians, in seconds."""
+    """Medians, in seconds and MB."""
     names = ("plan_seconds", "restore_seconds", "apply_seconds", "check_seconds", "parity_seconds")
     each = {name: [getattr(cost.drill, name) for cost in costs] for name in names}
     found = {name: middle(values) for name, values in each.items() if None not in values}
-    return {"cpu": middle([cost.cpu_s for cost in costs]), "wall": middle([cost.wall_s for cost in costs]), **found}
+    mb = {"our_peak_mb": middle([cost.peak_mb for cost in costs])}
+    if costs[0].drill.memory_bytes is not None:
+        mb["litestream_peak_mb"] = middle([(cost.drill.memory_bytes or 0) / 1e6 for cost in costs])
+    return {
+        "cpu": middle([cost.cpu_s for cost in costs]),
+        "wall": middle([cost.wall_s for cost in costs]),
+        **found,
+        **mb,
+    }
 
 
 def at(size_mb: int, app: App, kit: Tools, database: Database, policy: Policy) -> dict[str, Any]:
@@ -94,7 +109,7 @@ def at(size_mb: int, app: App, kit: Tools, database: Database, policy: Policy) -
     figures = {"whole": stages(whole), "by_change": stages(news)}
     times = {what: round(figures["whole"][what] / max(figures["by_change"][what], 1e-6), 1) for what in ("cpu", "wall")}
     for name, each in figures.items():
-        say(f"{size_mb} MB {name:9} " + "  ".join(f"{what} {seconds:.3f} s" for what, seconds in each.items()))
+        say(f"{size_mb} MB {name:9} " + "  ".join(f"{what} {figure:.3f}" for what, figure in each.items()))
     say(f"{size_mb} MB, {CHURN:.1%} of the pages: {times['cpu']} times less CPU, {times['wall']} times less time")
     return figures | {"times": times}
 

@@ -139,6 +139,7 @@ def test_the_scripts_that_print_figures_run(shop: Place) -> None:
         ("listing", "DATABASES=2 ROUNDS=1"),
         ("skipped", "SIZES_MB=0.1 ROUNDS=1"),
         ("forecast", "SIZES_MB=2,4"),
+        ("by_change", "SIZES_MB=2 ROUNDS=1"),
     ):
         assert f"`python -m tests.bench.{name}`" in text
         ran = shop.run("sh", "-c", f"{small} exec {need('python')} -m tests.bench.{name}", cwd=README.parent)

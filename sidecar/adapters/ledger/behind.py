@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sidecar.adapters.ledger import codec
-from sidecar.adapters.ledger.folding import changed
+from sidecar.adapters.ledger.folding import changed, seen_again
 from sidecar.core.evidence import Evidence
 
-VOLATILE = frozenset({"live", "claim", "covered_at"})  # read anew within seconds of a start
-# Half of what a claim may be old, so that whoever starts after a kill can answer by what it finds. 100 a flush, of which there is one
-# every 5 to 10 s: of more than some 500 databases it takes longer, and such a start answers no until Litestream was asked, a second later.
-VOLATILE_EVERY_S, VOLATILE_MAX = 30.0, 100
+VOLATILE = frozenset(
+    {"live", "claim", "covered_at"}
+)  # read anew within seconds of a start; so is what a look saw again
+# Half of what a claim may be old, so that whoever starts after a kill can answer by what it finds. 25 a flush, of which there is one
+# every 5 to 10 s: of more than some 100 databases it takes longer, and such a start answers no until Litestream was asked, a second later.
+VOLATILE_EVERY_S, VOLATILE_MAX = 30.0, 25
 DATABASES_MAX = 1000  # written in one flush, so that a flush takes half a second at most; the rest follows in the next
 FOLDED = "_folded"  # the stored seq of the newest drill that a database's facts contain
 
@@ -27,6 +29,7 @@ class WriteBehind:
         self._written: dict[str, Evidence] = {}
         self._volatile_at: dict[str, float] = {}
         self._dirty: dict[str, None] = {}  # in the order in which they changed
+        self._waiting: dict[str, Evidence] = {}  # of which only what is volatile is left to be written
 
     @property
     def dirty(self) -> tuple[str, ...]:
@@ -43,7 +46,7 @@ class WriteBehind:
 
     def forget(self, path: str) -> None:
         """This database is gone."""
-        for table in (self._written, self._volatile_at, self._dirty):
+        for table in (self._written, self._volatile_at, self._dirty, self._waiting):
             table.pop(path, None)
 
     def due(
@@ -56,10 +59,12 @@ class WriteBehind:
         for path, evidence in dirty.items():
             if databases >= DATABASES_MAX and not everything:
                 break
+            waited = now_s - self._volatile_at.get(path, 0.0) >= VOLATILE_EVERY_S
+            if self._waiting.get(path) is evidence and not everything and not (waited and left > 0):
+                continue
             before, kept = self._written.get(path), evidence
             facts = changed(codec.FACTS, before, evidence)
-            volatile = VOLATILE & facts
-            waited = now_s - self._volatile_at.get(path, 0.0) >= VOLATILE_EVERY_S
+            volatile = (VOLATILE if before is None else VOLATILE | seen_again(before, evidence)) & facts
             if before is not None and volatile and not everything and not (waited and left > 0):
                 # What is known for the first time is not kept waiting: whoever starts after a kill would know nothing of it.
                 later = {fact for fact in volatile if getattr(before, fact) is not None}
@@ -79,5 +84,9 @@ class WriteBehind:
         """The rows are on disk."""
         for path, (seen, kept) in stored.items():
             self._written[path] = kept
+            if kept is seen:
+                self._waiting.pop(path, None)
+            else:
+                self._waiting[path] = seen
             if kept is seen and current.get(path) is seen:
                 self._dirty.pop(path, None)

@@ -19,6 +19,19 @@ def changed(facts: Iterable[str], before: Evidence | None, now: Evidence) -> fro
     return frozenset(fact for fact, old, new in pairs if new is not old and new != old)
 
 
+def seen_again(before: Evidence, now: Evidence) -> frozenset[str]:
+    """What the newest look says as the one before did, at a later time."""
+    same: set[str] = set()
+    if before.sighting is not None and now.sighting is not None:
+        old = before.sighting
+        if replace(now.sighting, read_at=old.read_at, finished_at=old.finished_at, listing=old.listing) == old:
+            same.add("sighting")
+    listed = before.listing
+    if listed is not None and now.listing is not None and replace(now.listing, read_at=listed.read_at) == listed:
+        same.add("listing")
+    return frozenset(same)
+
+
 def fold(evidence: Evidence, drill: Drill, max_shrink: float, now: datetime) -> Evidence:
     """`after_drill`, also for a drill of another process that ended before the newest one here.
 
