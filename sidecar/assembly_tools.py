@@ -162,6 +162,7 @@ class Tools:
     requests: Requests  # that looks sent to the replicas' stores
     scratch: Scratch
     kept: KeptCopies
+    fetcher: Fetcher
     looker: Looker
     driller: Driller
     examiner: Examiner
@@ -211,10 +212,11 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
         if exclusive:
             scratch.sweep()
         integrity, lister = CopySqlite(), LookLister(replica, clock, os.environ)
-        fetcher = Fetcher(lister, clock.monotonic)
-        forwarder = (
-            Forwarder(binary.version, lister, fetcher, kept, _apply, clock) if binary.generation == "0.5" else None
-        )
+        fetcher, forwarder = Fetcher(lister, clock.monotonic), None
+        if (
+            exclusive and binary.generation == "0.5"
+        ):  # what a foreground command kept would be its user's, not the daemon's
+            forwarder = Forwarder(binary.version, lister, fetcher, kept, _apply, clock)
         yield Tools(
             settings=settings,
             binary=binary,
@@ -227,6 +229,7 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
             requests=lister.requests,
             scratch=scratch,
             kept=kept,
+            fetcher=fetcher,
             looker=Looker(live, lister, production, clock),
             driller=Driller(
                 replica,

@@ -157,8 +157,7 @@ def _tried(options: Options, settings: Settings, binary: Binary) -> Iterator[Dia
 
 
 def _of_one(kit: Tools, fleet: Fleet, each: Database) -> Iterator[Diagnosis]:
-    forwarder = kit.driller.forwarder
-    understood = forwarder is not None and forwarder.fetcher.understands(each)
+    understood = kit.fetcher.understands(each)
     yield from diagnosis.by_change(each, fleet.policies[each.path], understood=understood)
     if not each.in_reach:
         yield diagnosis.alone(each)

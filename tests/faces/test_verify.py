@@ -52,6 +52,15 @@ def test_all_databases_pass_and_the_document_says_so_and_nothing_else(scene: Sce
     assert scene.scratch_is_empty()
 
 
+def test_what_is_kept_for_the_next_drill_is_kept_by_the_daemon_alone(scene: Scene) -> None:
+    """A copy of a person's would not be the daemon's to write to."""
+    scene.sidecar_yml.write_text(
+        scene.sidecar_yml.read_text().replace("policy: {", "policy: {drill-by-change-from: 1kB, ")
+    )
+    assert scene.run("verify", "app").code == 0
+    assert scene.scratch_is_empty()
+
+
 def test_a_name_or_a_path_and_an_audit(scene: Scene) -> None:
     ran = scene.run("verify", "users", str(scene.database("users")), "--full", "--json")
     assert ran.code == 0
