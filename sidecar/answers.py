@@ -97,6 +97,11 @@ class Answers:
         verdicts, now = self._each(None, lambda _, verdict: verdict)
         return FleetVerdict(tuple(verdicts), now)
 
+    def told(self, databases: Sequence[Database] | None = None) -> FleetVerdict:
+        """The verdict about these (None: all) now, for lines of text: the ages of what simply passes may be those of before."""
+        told, now = self._each(databases, Held.told)
+        return FleetVerdict(tuple(told), now)
+
     def ready(self, fleet: FleetVerdict) -> Document:
         """The body of `/ready`."""
         return fleet_document(fleet, self.version)

@@ -176,8 +176,10 @@ class App:
         asked = ready_parameters(request.query)
         databases = [self._named(name) for name in dict.fromkeys(asked.names)] or None
         text = None
-        if asked.text or asked.max_age is not None or asked.max_lag is not None:
+        if asked.max_age is not None or asked.max_lag is not None:
             fleet = self.answers.verdict(databases, max_age=asked.max_age, max_lag=asked.max_lag)
+        elif asked.text:
+            fleet = self.answers.told(databases)
         else:
             fleet, text = self.answers.ready_text(databases)
         headers = {"Retry-After": RETRY_AFTER_S} if fleet.retryable else {}

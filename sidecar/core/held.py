@@ -81,6 +81,14 @@ class Held:
         """The verdict that `judge` has just given, with every age as it is now."""
         return replace(verdict, judged=Judged(tuple(_aged(each, verdict.now) for each in verdict.judged.findings)))
 
+    def told(self, verdict: Verdict) -> Verdict:
+        """The same of findings that have a reason; ages of those that simply pass may be earlier ones, which no line of text shows."""
+        findings = verdict.judged.findings
+        if all(each.reason is None or each.holds is None for each in findings):
+            return verdict
+        aged = tuple(each if each.reason is None else _aged(each, verdict.now) for each in findings)
+        return replace(verdict, judged=Judged(aged))
+
     def text(self, verdict: Verdict) -> str:
         """`database_document` of the verdict that `judge` has just given, as JSON."""
         evidence, now, texts = verdict.evidence, verdict.now, self._texts

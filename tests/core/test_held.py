@@ -19,7 +19,7 @@ from sidecar.core.finding import Reason, Status
 from sidecar.core.held import Held
 from sidecar.core.model import Claim, ClaimSource, Database, LookResult, Outcome
 from sidecar.core.policy import Policy
-from sidecar.core.verdict import FleetVerdict, Verdict, database_document, fleet_document, verdict_of
+from sidecar.core.verdict import FleetVerdict, Verdict, database_document, fleet_document, text_lines, verdict_of
 from sidecar.core.verdict_text import fleet_text
 from tests.core import evidences
 from tests.core.evidences import NOW, database, healthy, histories, live, unknown
@@ -48,6 +48,8 @@ def asked(
         fresh.judged.blocking,
     )
     assert held.aged(found) == fresh
+    told = FleetVerdict((held.told(found),), now)
+    assert text_lines(told) == text_lines(FleetVerdict((fresh,), now))
     assert held.text(found) == json.dumps(database_document(fresh))
     return found
 
