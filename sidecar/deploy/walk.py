@@ -267,7 +267,7 @@ class Walk:
         return proof_of_walk(walked, self._entry(findings_of(walked)), self.road.driller.replica.version)
 
     def _entry(self, findings: tuple[Finding, ...]) -> Entry:
-        drill = self.drill or (self._known.last_passed if self.demand.backup else None)
+        drill = self.drill or (self._known.restored if self.demand.backup else None)
         path, digest, position, at = self.artifact or (None, None, None, self.since)
         return Entry(
             name=self.database.name, path=self.database.path, census=self.census,

@@ -346,6 +346,20 @@ def test_a_young_proof_is_taken_and_production_s_copy_kept_instead(scene: Scene)
     assert proof.entry.drill["id"] == "d0"
 
 
+@pytest.mark.parametrize(("restored_ago", "restores"), [(9, False), (11, True)])
+def test_a_drill_by_change_is_no_restore(scene: Scene, restored_ago: int, *, restores: bool) -> None:
+    """Whoever asks for a proof that young asks for a restore; where one is young enough, it stands in the receipt."""
+    scene.policy = Policy(parity=False, drill_by_change_from=1)
+    whole = drill(NOW - timedelta(minutes=restored_ago), id="whole")
+    news = drill(NOW - timedelta(minutes=1), id="news", by_change=True, restore_seconds=None)
+    scene.ledger.evidence[PATH] = healthy(NOW).after_drill(whole).after_drill(news)
+    proof = scene.walk(max_age=timedelta(minutes=10))
+    assert proof.ready, proof.reason
+    assert ("restore" in scene.did) is restores
+    assert proof.entry.drill is not None
+    assert proof.entry.drill["id"] == ("d1" if restores else "whole")
+
+
 def test_a_proof_that_is_too_old_is_made_anew(scene: Scene) -> None:
     scene.clock.go(timedelta(minutes=11))
     proof = scene.walk(max_age=timedelta(minutes=10))
