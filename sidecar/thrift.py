@@ -84,7 +84,12 @@ class Thrift:
         """The fleet as the policies ask for it, with what a look at each has cost on average."""
         fleet, each = self._keeper.asked_for, self._each()
         return [
-            Spender(fleet.policies[path], path in evidence and evidence[path].changing, each.get(kind, LISTS_A_LOOK))
+            Spender(
+                fleet.policies[path],
+                (known := evidence.get(path)) is not None and known.changing,
+                each.get(kind, LISTS_A_LOOK),
+                known.sighting.rest if known is not None and known.sighting is not None else 1,
+            )
             for path, database in fleet.databases.items()
             if (kind := database.replica.type) not in FREE
         ]

@@ -24,6 +24,7 @@ class Spender:
     policy: Policy
     changing: bool
     each: float
+    rest: int = 1  # as `Sighting` has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,17 @@ def pace(spenders: Iterable[Spender], budget: int | None, before: int = 1) -> Pa
 
 def _alike(spenders: Iterable[Spender]) -> list[Spender]:
     """One for all that share a policy and a pace: thousands of databases have a handful of policies."""
-    sums: dict[tuple[int, bool], tuple[Policy, float]] = {}
+    sums: dict[tuple[int, bool, int], tuple[Policy, float]] = {}
     for one in spenders:
-        key = id(one.policy), one.changing
+        key = id(one.policy), one.changing, one.rest
         sums[key] = one.policy, sums.get(key, (one.policy, 0.0))[1] + one.each
-    return [Spender(policy, changing, each) for (_, changing), (policy, each) in sums.items()]
+    return [Spender(policy, changing, each, rest) for (_, changing, rest), (policy, each) in sums.items()]
 
 
 def _requests_a_day(spenders: Iterable[Spender], stretch: int) -> float:
     total = 0.0
     for one in spenders:
         policy = stretched(one.policy, stretch)
-        interval = policy.look_interval if one.changing else policy.look_every
+        interval = policy.look_interval if one.changing else policy.look_every_at_rest(one.rest)
         total += DAY / interval * one.each
     return total

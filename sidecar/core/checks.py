@@ -74,7 +74,8 @@ def replica(case: Case) -> Finding:
     if ahead is not None:
         return ahead
     age = seconds(case.now - sighting.read_at)
-    limit = (case.policy.look_every * LOOKS_MISSED_MAX + LOOK_GRACE).total_seconds()
+    every = case.policy.look_every_at_rest(sighting.rest)  # as it was then: whoever wakes up is looked at at once
+    limit = (every * LOOKS_MISSED_MAX + LOOK_GRACE).total_seconds()
     if age > limit:
         return Finding(
             name, Status.UNKNOWN, f"the replica was last listed {spelled(age)} ago", Reason.TIMEOUT,

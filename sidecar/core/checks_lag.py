@@ -98,7 +98,8 @@ def _not_looked_for(case: Case, limit_s: float) -> float | None:
     if sighting is None or covered_at is None or sighting.result is not LookResult.OK:
         return None
     age_s = seconds(case.now - sighting.read_at)
-    overdue = age_s >= (case.policy.look_every * LOOKS_MISSED_MAX).total_seconds()  # then nobody looks any more
+    every = case.policy.look_every_at_rest(sighting.rest)
+    overdue = age_s >= (every * LOOKS_MISSED_MAX).total_seconds()  # then nobody looks any more
     well_then = seconds(sighting.read_at - covered_at) <= limit_s
     return age_s if well_then and not overdue else None
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import Enum
 
 from sidecar.core.live_state import LiveState
+
+REST_MAX = 60  # more hours make no difference to anybody
 
 
 class Coverage(Enum):
@@ -29,3 +32,10 @@ def coverage(live: LiveState) -> Coverage:
     if any(index.end <= captured for captured in same):
         return Coverage.COVERED
     return Coverage.BEHIND if same or index.max_frame > 0 else Coverage.UNKNOWN
+
+
+def hours_at_rest(live: LiveState) -> int:
+    """For how many whole hours nobody has written to production's files; 1 at least, `REST_MAX` at most."""
+    if live.modified_at is None:
+        return 1
+    return min(max((live.read_at - live.modified_at) // timedelta(hours=1), 1), REST_MAX)

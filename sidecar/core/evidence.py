@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sidecar.core import ahead
 from sidecar.core.ahead import Ahead
-from sidecar.core.coverage import Coverage, coverage
+from sidecar.core.coverage import Coverage, coverage, hours_at_rest
 from sidecar.core.live_state import FileId, LiveState
 from sidecar.core.model import (
     CheckKind,
@@ -64,9 +64,7 @@ class Evidence:
     )
     last_audit: Drill | None = None  # passed with integrity_check
     last_compared: Drill | None = None  # the newest that found out whether the copy was what production held
-    proof_stood_at: datetime | None = (
-        None  # a restore was seen to read what `last_passed` had read, so no drill was made
-    )
+    proof_stood_at: datetime | None = None  # a restore would have read what `last_passed` had read: no drill was made
     baseline: Content | None = None  # of the last passed drill whose copy had not shrunk
     not_passed_in_a_row: int = 0
     database_check: DatabaseCheck | None = None  # the newest
@@ -179,7 +177,8 @@ class Evidence:
         kept, now = grown.covered_at, sighting.finished_at or live.read_at
         if kept is not None and kept <= now and before is not None and listing.position.covers(before.position):
             covered_at = max(covered_at or kept, kept)
-        return replace(grown, covered_at=covered_at, covered_live=live if covered else None)
+        seen = replace(sighting, rest=hours_at_rest(live) if covered else 1)
+        return replace(grown, sighting=seen, covered_at=covered_at, covered_live=live if covered else None)
 
     def after_content(self, content: Content | None, error: str | None) -> Evidence:
         """What SQLite says of production's schema; on failure the older content stays, beside the error."""

@@ -152,6 +152,7 @@ class Sighting:
     hint: str = ""
     listing: Listing | None = None
     finished_at: datetime | None = None  # the listing had ended by then
+    rest: int = 1  # how many times look-every it may be until the next one, while production rests
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ class Policy:
 
     production: bool = True  # False: a daemon elsewhere, which has the replica and nothing else
     look_every: timedelta = timedelta(minutes=1)  # ten LISTs on S3: a minute is about 3 USD a month
+    look_at_rest_every: timedelta = timedelta(
+        minutes=10
+    )  # at most: a gone replica of what nobody writes is seen so late
     max_lag: timedelta = timedelta(minutes=2)  # Litestream syncs every second; two minutes is an outage
     max_snapshot_age: timedelta = timedelta(hours=30)  # Litestream's daily snapshot and a quarter of a day
     drill_every: timedelta = timedelta(hours=6)
@@ -47,6 +50,10 @@ class Policy:
         if not self.production:
             return self.look_every
         return min(self.look_every, max(self.max_lag / 3, timedelta(seconds=1)))
+
+    def look_every_at_rest(self, rest: int) -> timedelta:
+        """How often one is listed that has rested for so many hours: `look_every` for each of them, up to `look_at_rest_every`."""
+        return min(self.look_every * rest, max(self.look_every, self.look_at_rest_every))
 
     @property
     def compares(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter, is_not
 
 from sidecar.core.evidence import Evidence
@@ -24,6 +24,7 @@ from sidecar.core.turns import (
     drill_interval,
     drill_kind,
     look_due_at,
+    look_interval,
     may_be_by_change,
     not_ahead,
     parity_due,
@@ -62,7 +63,7 @@ def dues_of(evidence: Evidence, policy: Policy) -> Dues:
     """What evidence says of it."""
     look_at, drill_at = look_due_at(evidence, policy), drill_due_at(evidence, policy)
     check_at = check_due_after(evidence, policy, drill_at)
-    dues = [(look_at, policy.look_every)]
+    dues = [(look_at, max(policy.look_every, look_interval(evidence, policy)))]
     if drill_at is not None:
         dues.append((drill_at, drill_interval(evidence, policy)))
     if check_at is not None:
@@ -190,7 +191,7 @@ def _looks(
     waiting = sorted(
         (-_overdue(subject, at, now), path)
         for path, subject in awake.items()
-        if path not in busy and (at := not_ahead(subject.dues.look_at, subject.policy.look_every, now)) <= now
+        if path not in busy and (at := not_ahead(subject.dues.look_at, _look_every(subject), now)) <= now
     )
     paths = [path for _, path in waiting]
     evidence = {path: fleet[path].evidence for path in (*paths, *busy) if path in fleet}
@@ -219,7 +220,12 @@ def _overdue(subject: Subject, due_at: datetime, now: datetime) -> float:
     evidence, policy = subject.evidence, subject.policy
     if evidence.sighting is None:
         return (now - evidence.first_seen_at) / policy.look_every
-    return (now - due_at) / (policy.look_interval if evidence.changing else policy.look_every)
+    return (now - due_at) / look_interval(evidence, policy)
+
+
+def _look_every(subject: Subject) -> timedelta:
+    """The longest that its next look can be ahead."""
+    return max(subject.policy.look_every, look_interval(subject.evidence, subject.policy))
 
 
 def _silent(evidence: Evidence | None) -> bool:

@@ -37,6 +37,13 @@ class HeavyKind(StrEnum):
     DATABASE_CHECK = "database_check"
 
 
+def look_interval(evidence: Evidence, policy: Policy) -> timedelta:
+    """How long after the newest look the next one is due: at once where production was written to meanwhile."""
+    if evidence.changing or evidence.sighting is None:
+        return policy.look_interval
+    return policy.look_every_at_rest(evidence.sighting.rest)
+
+
 def look_due_at(evidence: Evidence, policy: Policy) -> datetime:
     """When this database's replica is to be listed next."""
     sighting = evidence.sighting
@@ -46,7 +53,7 @@ def look_due_at(evidence: Evidence, policy: Policy) -> datetime:
     starting = evidence.listing is None and last - evidence.first_seen_at < STARTING_FOR
     if starting and sighting.result in {LookResult.NO_BACKUP, LookResult.UNREACHABLE}:
         return last + min(STARTING_LOOK, policy.look_every)
-    interval = policy.look_interval if evidence.changing else policy.look_every
+    interval = look_interval(evidence, policy)
     # From begin to begin, so that the interval is kept; but a store that answers slowly gets some rest, and a silent one as much as it took.
     rest = interval / 4 if sighting.result is not LookResult.TIMEOUT else max(interval / 4, last - sighting.read_at)
     return max(sighting.read_at + interval, last + rest)

@@ -85,7 +85,7 @@ def test_what_differs_is_taken_and_secrets_never_show(tmp_path: Path) -> None:
 
 def test_every_threshold_can_be_set_and_overridden_for_one_database(tmp_path: Path) -> None:
     values = {
-        "look-every": "2m", "max-lag": "3m", "max-snapshot-age": "31h", "drill-every": "5h", "drill-max-age": "1d1h",
+        "look-every": "2m", "look-at-rest-every": "20m", "max-lag": "3m", "max-snapshot-age": "31h", "drill-every": "5h", "drill-max-age": "1d1h",
         "drill-timeout": "45m", "audit-every": "8d", "skip-proved": "no", "drill-by-change-from": "2GB", "database-check-every": "7h", "parity": "no",
         "parity-every": "2d", "max-shrink": "0.25", "production": "no",
         "schema-version": "select max(v) from versions", "assertions": "[{name: a, sql: select 1, equals: yes please}]",
@@ -97,7 +97,7 @@ def test_every_threshold_can_be_set_and_overridden_for_one_database(tmp_path: Pa
     assert own.policy == Policy()
     assert own.policy_for("app") == everywhere.policy
     assert everywhere.policy == Policy(
-        look_every=timedelta(minutes=2), max_lag=timedelta(minutes=3), max_snapshot_age=timedelta(hours=31),
+        look_every=timedelta(minutes=2), look_at_rest_every=timedelta(minutes=20), max_lag=timedelta(minutes=3), max_snapshot_age=timedelta(hours=31),
         drill_every=timedelta(hours=5), drill_max_age=timedelta(hours=25), drill_timeout=timedelta(minutes=45),
         audit_every=timedelta(days=8), skip_proved=False, drill_by_change_from=2_000_000_000, database_check_every=timedelta(hours=7), parity=False,
         parity_every=timedelta(days=2), max_shrink=0.25, production=False,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from sidecar.core.units import spell
+from tests.e2e.machine import WallClock
 from tests.e2e.stage import Stage, pause, stage, tune
 from tests.litestreams import rclone_s3, until
 
@@ -42,3 +43,32 @@ def test_looks_at_rest_are_put_apart_to_keep_the_budget(tmp_path: Path) -> None:
         pause(17)
         assert requests(acting) - before <= 13, "two of a store's, or one of Litestream's and one more"
         assert sidecar.ready().status_code == 200, "what is looked at less often is not looked at too seldom"
+
+
+def test_what_nobody_has_written_to_for_hours_is_listed_less_often_until_somebody_does(tmp_path: Path) -> None:
+    with stage(tmp_path, settings=AT_REST) as acting:
+        sidecar, app, clock = acting.sidecar, acting.app, WallClock(tmp_path / "clock")
+        sidecar.env |= clock.env
+        clock.set(11 * 3600)  # of the daemon alone: to Litestream another mtime is a change
+        app.write(20)
+        acting.litestream.start()
+        until(lambda: any(acting.replica.rglob("*.ltx")), say="a first backup")
+        pause(2)
+        sidecar.start()
+        sidecar.until_ready()
+        pause(3)  # one more, which finds out
+        before = looks(acting)
+        pause(18)
+        assert looks(acting) - before <= 3, "every ten seconds, where it was every second"
+        assert sidecar.ready().status_code == 200
+        before = looks(acting)
+        app.write()
+        until(lambda: looks(acting) > before, within=4, say="a write brings the next look")
+        assert sidecar.ready().status_code == 200
+        for file in acting.replica.rglob("*.ltx"):
+            file.unlink()
+        assert sidecar.until_check("snapshot", "fail", "no_snapshot", within=25), "whatever Litestream writes next"
+
+
+def looks(acting: Stage) -> float:
+    return acting.sidecar.metric("looks_total", db="app", result="ok") or 0
