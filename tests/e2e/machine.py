@@ -55,7 +55,16 @@ class Ext4:
         subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
 
     def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.at)], check=True)
+        """Once nothing holds what was aborted: another test's mount namespace may keep it a while, and then it would come back as it was."""
+
+        def writable() -> bool:
+            subprocess.run(["mount", "-o", "loop", str(self._image), str(self.at)], check=True)
+            if not os.statvfs(self.at).f_flag & os.ST_RDONLY:
+                return True
+            self.unmount()
+            return False
+
+        until(writable, every=0.5, say="a disk that can be written to")
 
     def abort(self) -> None:
         subprocess.run(["mount", "-o", "remount,abort", str(self.at)], check=True)
