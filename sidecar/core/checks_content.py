@@ -11,7 +11,7 @@ from sidecar.core.evidence import Evidence
 from sidecar.core.finding import TIMELESS, Finding, Holding, Reason, Status
 from sidecar.core.model import Content, Drill, Outcome
 from sidecar.core.shrinkage import shrinkage
-from sidecar.core.turns import drill_due_at
+from sidecar.core.turns import drill_due_at, proved_as_of
 
 SOON = timedelta(minutes=10)  # a deploy script waits minutes, not hours
 WAIT_HINT = "wait for the next drill, or start one: POST /drills or `litestream-sidecar verify`"
@@ -43,7 +43,7 @@ def drill(case: Case) -> Finding:
             WAIT_HINT,
             retryable=True,
         )
-    proved_at = evidence.proved_at(proof) if case.policy.skip_proved else proof.finished_at
+    proved_at = proved_as_of(evidence, proof, case.policy)
     ahead = clock_set_back(name, Reason.DRILL_OLD, "the last passed drill", proved_at, case.now)
     if ahead is not None:
         return ahead

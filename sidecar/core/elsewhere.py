@@ -108,8 +108,8 @@ def _unlike_a_drill(drill: Drill) -> str | None:
     if drill.outcome is Outcome.PASSED and (drill.position is None or drill.content is None or not drill.size_bytes):
         return "passed and does not say what it restored"
     figures = (
-        drill.plan_seconds, drill.restore_seconds, drill.check_seconds, drill.took_seconds, drill.size_bytes,
-        drill.memory_bytes,
+        drill.plan_seconds, drill.restore_seconds, drill.apply_seconds, drill.check_seconds, drill.took_seconds,
+        drill.size_bytes, drill.memory_bytes,
     )  # fmt: skip
     if not all(map(_figure, figures)):
         return "holds a figure that is none"

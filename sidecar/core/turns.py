@@ -37,6 +37,13 @@ class HeavyKind(StrEnum):
     DATABASE_CHECK = "database_check"
 
 
+def proved_as_of(evidence: Evidence, drill: Drill, policy: Policy) -> datetime:
+    """As of when this drill, the newest that passed, says what the next one would; where one by change does not count, as of the last restore."""
+    if drill.by_change and not policy.counts_by_change:
+        return evidence.restored.finished_at if evidence.restored is not None else LONG_AGO
+    return evidence.proved_at(drill) if policy.skip_proved else drill.finished_at
+
+
 def look_interval(evidence: Evidence, policy: Policy) -> timedelta:
     """How long after the newest look the next one is due: at once where production was written to meanwhile."""
     if evidence.changing or evidence.sighting is None:
@@ -92,7 +99,7 @@ def _beside_a_verifier(evidence: Evidence, last: Drill, policy: Policy) -> datet
     found, compared, own = evidence.last_conclusive, evidence.last_compared, evidence.last_own
     here = own.finished_at if own is not None and own.outcome is not Outcome.ABORTED else None
     if last.outcome in {Outcome.PASSED, Outcome.FAILED}:
-        proved_at = evidence.proved_at(last) if policy.skip_proved else last.finished_at
+        proved_at = proved_as_of(evidence, last, policy)
         late = policy.drill_every * LATE_SHARE
         due_at = proved_at + policy.drill_every + late + min(last.took, late)
     else:  # it could not find out, and may not be able to for days
@@ -130,7 +137,7 @@ def _in_turn(evidence: Evidence, last: Drill, policy: Policy) -> datetime:
     early = never_compared or (policy.production and _has_more(evidence, last) and _migrated(evidence, last))
     if early:
         return last.finished_at + _early(policy.look_every, took, policy.drill_every)
-    proved_at = evidence.proved_at(last) if policy.skip_proved else last.finished_at
+    proved_at = proved_as_of(evidence, last, policy)
     share = FIRST_SPREAD_SHARE if evidence.last_audit is None else SPREAD_SHARE
     return proved_at + spread(policy.drill_every, last.id, share)
 
@@ -143,6 +150,8 @@ def stands(evidence: Evidence, policy: Policy, now: datetime) -> bool:
     """
     drill, seen = evidence.last_drill, evidence.sighting
     if not policy.skip_proved or drill is None or seen is None or not evidence.proved_as_listed:
+        return False
+    if drill.by_change and not policy.counts_by_change:
         return False
     if from_the_future(seen.read_at, now) or seen.read_at + policy.drill_every <= now:
         return False

@@ -165,6 +165,8 @@ FAILED = {"outcome": Outcome.FAILED, "reason": "file_corrupt", "content": None}
         ({"content": content(tables={"users": -7})}, "cannot be"),
         ({"restore_seconds": float("nan")}, "holds a figure"),
         ({"plan_seconds": -1.0}, "holds a figure"),
+        ({"apply_seconds": -1.0}, "holds a figure"),
+        ({"took_seconds": float("inf")}, "holds a figure"),
         ({"restore_seconds": 1e9}, "took longer than all of it"),
         ({"reason": "file_corrupt"}, "passed with a reason"),
         ({**FAILED, "reason": None}, "did not pass without one"),

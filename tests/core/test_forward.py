@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from sidecar.core.model import CheckKind, Outcome, Position, ReplicaFile
 from sidecar.core.policy import Policy
 from sidecar.core.schedule import Busy, Seats, Subject, due
 from sidecar.core.turns import may_be_by_change
-from tests.core.evidences import NOW, ROOM, ago, audit, drill, healthy
+from tests.core.evidences import NOW, ROOM, ago, audit, drill, healthy, listing, live, seen
 
 POLICY = Policy(drill_by_change_from=1)
 HOUR = timedelta(hours=1)
@@ -167,6 +168,21 @@ def test_where_it_does_not_count_the_restore_does() -> None:
     assert said(known, now, Policy()).reason is Reason.DRILL_OLD, "it was switched off"
     assert said(known, now, POLICY.tightened(max_age=6 * HOUR)).reason is Reason.DRILL_OLD, "a restore is asked for"
     assert said(known, now, POLICY.tightened(max_age=30 * HOUR)).status is Status.PASS
+
+
+@pytest.mark.parametrize("verifier", [None, "far:9810"])
+def test_where_it_does_not_count_the_next_restore_is_due_by_the_last(verifier: str | None) -> None:
+    """It was switched off here, or a verifier makes them and we do not take them for proofs."""
+    at, off = NOW - 7 * HOUR, Policy(parity=False)
+    facts: dict[str, Any] = {"verifier": verifier, "plan_digest": "0" * 16}
+    known = healthy(at).after_drill(audit(at, id="whole", **facts)).after_drill(drill(NOW, by_change=True, **facts))
+    seen_since = known.after_sighting(live(NOW), seen(NOW, listing(NOW, plan_digest="0" * 16)))
+    subject = Subject.of(seen_since, off)
+    work = due({"a": subject}, NOW, seats=Seats(0, 1), busy=Busy(frozenset(), frozenset()))
+    assert [(each.kind, each.by_change) for each in work.heavy] == [("drill", False)]
+    assert not work.standing
+    counts = Subject.of(seen_since, replace(off, drill_by_change_from=1))
+    assert due({"a": counts}, NOW, seats=Seats(0, 1), busy=Busy(frozenset(), frozenset())).heavy == ()
 
 
 def test_what_is_measured_of_restores_stays_what_they_took() -> None:
