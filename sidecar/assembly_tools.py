@@ -212,11 +212,9 @@ def tools(options: Options, *, exclusive: bool) -> Iterator[Tools]:
         if exclusive:
             scratch.sweep()
         integrity, lister = CopySqlite(), LookLister(replica, clock, os.environ)
-        fetcher, forwarder = Fetcher(lister, clock.monotonic), None
-        if (
-            exclusive and binary.generation == "0.5"
-        ):  # what a foreground command kept would be its user's, not the daemon's
-            forwarder = Forwarder(binary.version, lister, fetcher, kept, _apply, clock)
+        fetcher = Fetcher(lister, clock.monotonic)
+        # What a foreground command kept would be its user's, not the daemon's.
+        forwarder = Forwarder(lister, fetcher, kept, _apply, clock) if exclusive else None
         yield Tools(
             settings=settings,
             binary=binary,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Protocol
 
 from sidecar.core.case import room_for
 from sidecar.core.errors import LitestreamError, Overdue, SidecarError, Stopped
@@ -21,7 +20,7 @@ from sidecar.core.litestream_errors import MISSING, NEW_SNAPSHOT_HINT
 from sidecar.core.model import CheckKind, Content, Database, Drill, Outcome, Position
 from sidecar.core.parity import ParityResult, inconclusive
 from sidecar.core.policy import Policy
-from sidecar.core.ports import Clock, Integrity, LiveReader, Plan, Progress, ReplicaReader, ScratchSpace
+from sidecar.core.ports import Clock, Integrity, LiveReader, Plan, Progress, ReplicaReader, Restorer, ScratchSpace
 from sidecar.drill_outcomes import Found
 from sidecar.forwarding import Forwarder
 from sidecar.parity import Comparer, Comparison
@@ -54,24 +53,6 @@ class Order:
     by_change: bool = False  # a kept copy may be brought forward instead, where there is one
 
 
-class Reader(Protocol):
-    """What brings a copy to scratch: Litestream, or a kept copy and what is new."""
-
-    def plan(self, database: Database, *, timeout_s: float, stop: Event) -> Plan:
-        """What will be read for the newest position."""
-        ...
-
-    def plan_at(self, database: Database, position: Position, *, timeout_s: float, stop: Event) -> Plan:
-        """What will be read for exactly this one."""
-        ...
-
-    def restore(
-        self, database: Database, plan: Plan, target: Path, *, timeout_s: float, stop: Event, progress: Progress
-    ) -> int | None:
-        """Bring it to `target`; bytes of memory that it took, where that is known."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Equipment:
     """What a drill is made with."""
@@ -95,7 +76,7 @@ class Attempt:
     ) -> None:
         self.house, self.order, self.drill = house, order, blank
         forwarder = house.forwarder if blank.by_change else None
-        self.replica: Reader = forwarder if forwarder is not None else house.replica
+        self.replica: Restorer = forwarder if forwarder is not None else house.replica
         self.deadline, self.stop, self.progress = deadline, stop, progress
         self.spent: dict[str, float] = {}
 

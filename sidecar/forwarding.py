@@ -79,9 +79,8 @@ class ForwardPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forwarder:
-    """Satisfies, for drills, `ports.ReplicaReader`; safe to share between threads."""
+    """Satisfies `ports.Restorer`; safe to share between threads."""
 
-    version: str
     lister: Lister
     fetcher: Fetcher
     kept: KeptCopies
@@ -126,7 +125,7 @@ class Forwarder:
 
     def keep(self, database: Database, position: Position, copy: Path) -> None:
         """Keep a copy that has passed, where its replica can be read this way at all; a copy that cannot be kept harms nobody."""
-        if position.generation or not self.fetcher.understands(database):
+        if not self.fetcher.understands(database):
             return
         try:
             self.kept.put(database, position, copy)

@@ -93,6 +93,5 @@ class House:
     nice: int
     turned: Callable[[], None]  # told after every turn: what is news
     standing: Standing
-    awaited: Callable[[], Collection[str]] = (
-        tuple  # paths on which nothing heavy begins unasked, for a moment after the start
-    )
+    # Paths on which nothing heavy begins unasked, for a moment after the start.
+    awaited: Callable[[], Collection[str]] = tuple

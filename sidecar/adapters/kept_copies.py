@@ -99,8 +99,7 @@ class KeptCopies:
 
 def _key(database: Database) -> str:
     """Of the database and of where it is replicated to: a copy of another replica's must not be brought forward."""
-    replica = database.replica
-    said = f"{database.path}\0{replica.type}\0{replica.label}\0{replica.name}\0{replica.endpoint or ''}"
+    said = f"{database.path}\0{database.replica.identity}"
     return hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()[:16]
 
 

@@ -76,7 +76,7 @@ class Evidence:
 
     def of_replica(self, replica: Replica) -> Evidence:
         """The same evidence; where the database now goes to another replica, without what was proved of the old one."""
-        identity = f"{replica.type} {replica.label} {replica.name} {replica.endpoint or ''}".rstrip()
+        identity = replica.identity
         if self.replica == identity:
             return self
         if self.replica is None:

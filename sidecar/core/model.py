@@ -59,6 +59,11 @@ class Replica:
     endpoint: tuple[str, int] | None = None  # host and port to tell "refused" from "silent", where config names one
     config: str = field(default="", repr=False, compare=True)
 
+    @property
+    def identity(self) -> str:
+        """Equal for two exactly where what was seen of the one holds for the other."""
+        return f"{self.type} {self.label} {self.name} {self.endpoint or ''}".rstrip()
+
 
 @dataclass(frozen=True, slots=True)
 class Database:

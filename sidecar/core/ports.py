@@ -55,14 +55,8 @@ class LiveReader(Protocol):
         ...
 
 
-class ReplicaReader(Protocol):
-    """Litestream's commands, one implementation per generation of Litestream. Errors are `LitestreamError`."""
-
-    version: str
-
-    def list_files(self, database: Database, *, timeout_s: float, stop: Event) -> tuple[ReplicaFile, ...]:
-        """All files of the replica that a restore could use (0.3: of the current generation). () = no backup."""
-        ...
+class Restorer(Protocol):
+    """What brings a copy of the backup to scratch. Errors are `SidecarError`."""
 
     def plan(self, database: Database, *, timeout_s: float, stop: Event) -> Plan:
         """What a restore of the newest position would read."""
@@ -76,6 +70,16 @@ class ReplicaReader(Protocol):
         self, database: Database, plan: Plan, target: Path, *, timeout_s: float, stop: Event, progress: Progress
     ) -> int | None:
         """Restore exactly the plan's position to `target`, which does not exist yet; bytes of memory that it took, where that is known."""
+        ...
+
+
+class ReplicaReader(Restorer, Protocol):
+    """Litestream's commands, one implementation per generation of Litestream. Errors are `LitestreamError`."""
+
+    version: str
+
+    def list_files(self, database: Database, *, timeout_s: float, stop: Event) -> tuple[ReplicaFile, ...]:
+        """All files of the replica that a restore could use (0.3: of the current generation). () = no backup."""
         ...
 
 

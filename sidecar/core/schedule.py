@@ -63,7 +63,7 @@ def dues_of(evidence: Evidence, policy: Policy) -> Dues:
     """What evidence says of it."""
     look_at, drill_at = look_due_at(evidence, policy), drill_due_at(evidence, policy)
     check_at = check_due_after(evidence, policy, drill_at)
-    dues = [(look_at, max(policy.look_every, look_interval(evidence, policy)))]
+    dues = [(look_at, _look_every(evidence, policy))]
     if drill_at is not None:
         dues.append((drill_at, drill_interval(evidence, policy)))
     if check_at is not None:
@@ -171,8 +171,7 @@ def due(
             drills_due += 1
             at = drill_at or now
             check, compare = drill_kind(evidence, policy, now), parity_due(evidence, policy, now)
-            by_change = path not in wanted and may_be_by_change(evidence, policy, check)
-            drill = Heavy(path, HeavyKind.DRILL, check, at, compare, by_change)
+            drill = Heavy(path, HeavyKind.DRILL, check, at, compare, may_be_by_change(evidence, policy, check))
             since = queues_from(evidence, policy, HeavyKind.DRILL, at)
             heavy.append((wanted.get(path, len(wanted)), since, path, drill))
         if check_at is not None:
@@ -191,7 +190,8 @@ def _looks(
     waiting = sorted(
         (-_overdue(subject, at, now), path)
         for path, subject in awake.items()
-        if path not in busy and (at := not_ahead(subject.dues.look_at, _look_every(subject), now)) <= now
+        if path not in busy
+        and (at := not_ahead(subject.dues.look_at, _look_every(subject.evidence, subject.policy), now)) <= now
     )
     paths = [path for _, path in waiting]
     evidence = {path: fleet[path].evidence for path in (*paths, *busy) if path in fleet}
@@ -223,9 +223,9 @@ def _overdue(subject: Subject, due_at: datetime, now: datetime) -> float:
     return (now - due_at) / look_interval(evidence, policy)
 
 
-def _look_every(subject: Subject) -> timedelta:
-    """The longest that its next look can be ahead."""
-    return max(subject.policy.look_every, look_interval(subject.evidence, subject.policy))
+def _look_every(evidence: Evidence, policy: Policy) -> timedelta:
+    """The longest that the next look can be ahead."""
+    return max(policy.look_every, look_interval(evidence, policy))
 
 
 def _silent(evidence: Evidence | None) -> bool:

@@ -14,9 +14,8 @@ from sidecar.core.instants import CLOCK_SLACK, from_the_future
 from sidecar.core.model import CheckKind, Drill, LookResult, Outcome
 from sidecar.core.policy import Policy
 
-LATE_SHARE = (
-    0.1  # of drill-every: so much longer a verifier's next drill is waited for, which has to be made and fetched
-)
+# Of drill-every: so much longer a verifier's next drill is waited for, which has to be made and fetched.
+LATE_SHARE = 0.1
 STARTING_FOR = timedelta(minutes=2)  # a database seen for the first time gets its first backup within seconds
 STARTING_LOOK = timedelta(seconds=2)
 DOUBLINGS_MAX = 10
@@ -108,8 +107,7 @@ def _beside_a_verifier(evidence: Evidence, last: Drill, policy: Policy) -> datet
     if found is not None and found.id != last.id and found.outcome is Outcome.FAILED and last.outcome is Outcome.PASSED:
         due_at = min(due_at, _again(here, policy.drill_every))
     if policy.production and _has_more(evidence, last) and _migrated(evidence, last):  # which the verifier cannot see
-        took = last.took
-        due_at = min(due_at, last.finished_at + _early(policy.look_every, took, policy.drill_every))
+        due_at = min(due_at, last.finished_at + _early(policy.look_every, last.took, policy.drill_every))
     if policy.compares:
         compared_at = _again(compared.finished_at if compared is not None else None, policy.comparison_every)
         due_at = min(due_at, max(compared_at, _again(here, policy.drill_every)))
@@ -131,9 +129,8 @@ def _in_turn(evidence: Evidence, last: Drill, policy: Policy) -> datetime:
     if last.outcome is not Outcome.PASSED:
         first = _early(policy.look_every, took, policy.drill_every)
         return last.finished_at + _back_off(first, policy.drill_every, evidence.not_passed_in_a_row)
-    never_compared = (
-        policy.compares and last.parity is None and evidence.last_compared is None
-    )  # by a sidecar of before
+    # By a sidecar of before.
+    never_compared = policy.compares and last.parity is None and evidence.last_compared is None
     early = never_compared or (policy.production and _has_more(evidence, last) and _migrated(evidence, last))
     if early:
         return last.finished_at + _early(policy.look_every, took, policy.drill_every)

@@ -113,13 +113,13 @@ def test_what_may_be_drilled_by_change() -> None:
     assert may_be_by_change(vague, POLICY, CheckKind.QUICK)
 
 
-def test_the_planner_says_so_and_whoever_asks_gets_a_restore() -> None:
+def test_the_planner_says_so() -> None:
     known = healthy(ago(hours=7)).after_drill(audit(ago(hours=7)))
     subject, seats, idle = Subject.of(known, POLICY), Seats(1, 1), Busy(frozenset(), frozenset())
     (planned,) = due({"a": subject}, NOW, seats=seats, busy=idle).heavy
     assert (planned.kind, planned.by_change) == ("drill", True)
-    (asked,) = due({"a": subject}, NOW, seats=seats, busy=idle, requested=["a"]).heavy
-    assert (asked.kind, asked.by_change) == ("drill", False)
+    (never,) = due({"a": Subject.of(known, Policy())}, NOW, seats=seats, busy=idle).heavy
+    assert (never.kind, never.by_change) == ("drill", False)
 
 
 def test_a_drill_by_change_renews_the_proof_and_not_the_restore() -> None:

@@ -112,7 +112,7 @@ class Stage:
 
     def drill(self, *, by_change: bool = True, policy: Policy = POLICY, **how: object) -> Drill:
         home = self.home
-        forwarder = Forwarder("0.5.17", home, home, home, home.apply, home.clock)
+        forwarder = Forwarder(home, home, home, home.apply, home.clock)
         driller = Driller(
             self.replica, FakeLive(home.clock, [NOT_IN_REACH]), self.integrity, self.scratch, home.clock,
             forwarder=forwarder,
@@ -234,7 +234,7 @@ def test_a_copy_that_cannot_be_kept_harms_nobody(stage: Stage, caplog: pytest.Lo
 
 def test_a_position_that_is_not_there_yet_is_waited_for_as_in_a_restore(stage: Stage) -> None:
     home = stage.home
-    forwarder = Forwarder("0.5.17", home, home, home, home.apply, home.clock)
+    forwarder = Forwarder(home, home, home, home.apply, home.clock)
     with pytest.raises(LitestreamError) as caught:
         forwarder.plan_at(database(), at(43), timeout_s=5, stop=stage.stop)
     assert caught.value.reason == "file_missing"

@@ -49,7 +49,8 @@ def test_what_is_posted_is_asked_for_and_what_is_due_is_not() -> None:
     with workshop.open():
         for posted in (False, True, False):
             asked = desk.request(app.path).id if posted else None
-            workshop.begin(fleet, Heavy(app.path, HeavyKind.DRILL), subject)
+            workshop.begin(fleet, Heavy(app.path, HeavyKind.DRILL, by_change=True), subject)
             until(workshop.collect)
             assert driller.orders[-1].asked is posted
+            assert driller.orders[-1].by_change is not posted, "whoever asks gets a restore"
             assert asked in {None, driller.orders[-1].id}

@@ -9,9 +9,8 @@ from sidecar.adapters.ledger import codec
 from sidecar.adapters.ledger.folding import changed, seen_again
 from sidecar.core.evidence import Evidence
 
-VOLATILE = frozenset(
-    {"live", "claim", "covered_at"}
-)  # read anew within seconds of a start; so is what a look saw again
+# Read anew within seconds of a start; so is what a look saw again.
+VOLATILE = frozenset({"live", "claim", "covered_at"})
 # Half of what a claim may be old, so that whoever starts after a kill can answer by what it finds. 25 a flush, of which there is one
 # every 5 to 10 s: of more than some 100 databases it takes longer, and such a start answers no until Litestream was asked, a second later.
 VOLATILE_EVERY_S, VOLATILE_MAX = 30.0, 25

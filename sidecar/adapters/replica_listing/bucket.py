@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from sidecar.adapters.replica_listing.names import LEVELS, NotUnderstood, file_of
+from sidecar.adapters.replica_listing.names import LEVELS, NotUnderstood, file_of, name_of
 from sidecar.adapters.replica_listing.target import Store
 from sidecar.core.model import ReplicaFile
 
@@ -140,6 +140,11 @@ class _Credentials:
             "token": self.store.token or None,
             "expires_at": None,
         }
+
+
+def key_of(path: str, file: ReplicaFile) -> str:
+    """The key of one of a replica's files."""
+    return f"{path}/{file.level:04x}/{name_of(file)}".lstrip("/")
 
 
 def _key(meta: _Meta, prefix: str) -> Key:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from sidecar.adapters.replica_listing.bucket import Refused, StoreFailed
+from sidecar.adapters.replica_listing.bucket import Refused, StoreFailed, key_of
 from sidecar.adapters.replica_listing.flight import Flight, Hands, TookTooLong
+from sidecar.adapters.replica_listing.folder import path_of
 from sidecar.adapters.replica_listing.lister import LookLister
+from sidecar.adapters.replica_listing.names import name_of
 from sidecar.adapters.replica_listing.target import Folder
 from sidecar.core.errors import Overdue, SidecarError
 from sidecar.core.model import Database, ReplicaFile
@@ -50,18 +52,15 @@ class Fetcher:
         target = self.lister.target(database)
         if target is None:
             raise NotFetched("its replica is not one that is read directly")
-        named = [
-            (each, folder / str(each.level) / f"{each.first.index:016x}-{each.last.index:016x}.ltx") for each in files
-        ]
+        named = [(each, folder / str(each.level) / name_of(each)) for each in files]
 
         def all_of_them() -> None:
             for each, path in named:
                 path.parent.mkdir(mode=0o700, exist_ok=True)
                 if isinstance(target, Folder):
-                    shutil.copyfile(Path(target.path) / "ltx" / str(each.level) / path.name, path)
+                    shutil.copyfile(path_of(target.path, each), path)
                 else:
-                    key = f"{target.path}/{each.level:04x}/{path.name}".lstrip("/")
-                    self.lister.bucket(target.store).get(key, path)
+                    self.lister.bucket(target.store).get(key_of(target.path, each), path)
 
         try:
             Flight(self.hands, all_of_them, self.clock_s).wait(timeout_s, stop)

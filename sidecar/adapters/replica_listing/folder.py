@@ -6,7 +6,7 @@ import os
 import stat
 from datetime import UTC, datetime
 
-from sidecar.adapters.replica_listing.names import LEVELS, NotUnderstood, file_of
+from sidecar.adapters.replica_listing.names import LEVELS, NotUnderstood, file_of, name_of
 from sidecar.core.model import ReplicaFile
 
 _SECOND_NS = 1_000_000_000
@@ -33,6 +33,11 @@ def read_folder(path: str) -> tuple[ReplicaFile, ...]:
             files = [file for each in entries if (file := _file(level, each)) is not None]
         found += sorted(files, key=lambda each: (each.first.index, each.last.index))
     return tuple(found)
+
+
+def path_of(path: str, file: ReplicaFile) -> str:
+    """Where one of these files lies."""
+    return f"{path}/ltx/{file.level}/{name_of(file)}"
 
 
 def _file(level: int, entry: os.DirEntry[str]) -> ReplicaFile | None:

@@ -15,6 +15,11 @@ class NotUnderstood(Exception):
     """Something that Litestream is to be asked about. Says what, and shows no name."""
 
 
+def name_of(file: ReplicaFile) -> str:
+    """The name that Litestream gave this file."""
+    return f"{file.first.index:016x}-{file.last.index:016x}.ltx"
+
+
 def file_of(level: int, name: str, size_bytes: int, at: datetime) -> ReplicaFile | None:
     """The file that this name stands for; None where Litestream passes over it (`.tmp`, what a system leaves in a folder).
 
