@@ -42,6 +42,20 @@ def databases(home: Path, replica: str, *, entry: str = "", top: str = "", **env
     return litestream_yml.read(config, environment(**env)).databases
 
 
+def at_rest(home: Path) -> Database:
+    """A database of twenty rows with a snapshot in a folder; nobody writes, and Litestream has ended."""
+    (found,) = databases(home, f"{{type: file, path: {home}/replica}}")
+    app = App(Path(found.path))
+    app.write(20)
+    running = Litestream(home / "litestream.yml").start()
+    try:
+        until(lambda: list((home / "replica" / "ltx" / "9").glob("*.ltx")), say="a snapshot")
+    finally:
+        running.stop()
+        app.close()
+    return found
+
+
 def of_command(database: Database) -> tuple[ReplicaFile, ...]:
     """What Litestream's own command says, in the order of levels and positions."""
     files = command().list_files(database, timeout_s=30, stop=NEVER)

@@ -7,7 +7,6 @@ import random
 import shutil
 import sqlite3
 import subprocess
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,13 +67,16 @@ class History:
         try:
             until(lambda: list((self.ltx / "9").glob("*.ltx")), within=60, say="a first snapshot")
             for _ in range(STEPS):
+                before = self.newest()
                 self.act()
-                time.sleep(1.1)
+                until(lambda before=before: self.newest() > before, say="a TXID of its own")  # type: ignore[misc] # bound now
             until(lambda: list((self.ltx / "1").glob("*.ltx")), within=60, say="a compacted file")
-            time.sleep(1.5)
         finally:
             litestream.stop()
             self.db.close()
+
+    def newest(self) -> int:
+        return max((last for _, last, _ in self.files()), default=0)
 
     def files(self, level: str = "*") -> list[tuple[int, int, Path]]:
         found = [(parse_name(path.name), path) for path in self.ltx.glob(f"{level}/*.ltx")]

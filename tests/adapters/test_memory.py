@@ -11,9 +11,9 @@ import pytest
 from sidecar.adapters.litestream_v5 import LitestreamV5
 from sidecar.adapters.memory import FreeMemory
 from sidecar.adapters.process import run
-from sidecar.core.model import Database, Replica
 from sidecar.core.ports import Plan
-from tests.litestreams import App, Litestream, binary, environment, until
+from tests.litestreams import binary, environment
+from tests.replica_stage import at_rest
 from tests.verb_fakes import unseen
 
 MB = 1_000_000
@@ -119,19 +119,8 @@ def test_what_is_not_weighed_says_nothing() -> None:
 
 
 def test_a_restore_says_what_litestream_took(tmp_path: Path) -> None:
-    app = App(tmp_path / "app.db")
-    app.write(20)
-    config = tmp_path / "litestream.yml"
-    replica = f"{{type: file, path: {tmp_path / 'rep'}}}"
-    config.write_text(f"dbs: [{{path: {app.path}, replica: {replica}}}]\n")
-    running = Litestream(config).start()
-    try:
-        until(lambda: list((tmp_path / "rep" / "ltx" / "9").glob("*.ltx")))
-    finally:
-        running.stop()
-        app.close()
+    database = at_rest(tmp_path)
     reader = LitestreamV5(binary(), "0.5.17", environment())
-    database = Database("app", str(app.path), "", Replica("file", "rep", config=config.read_text()))
     plan: Plan = reader.plan(database, timeout_s=20, stop=NEVER)
     took = reader.restore(database, plan, tmp_path / "out.db", timeout_s=20, stop=NEVER, progress=unseen)
     assert took is not None

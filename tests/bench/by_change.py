@@ -56,7 +56,7 @@ def peak_mb() -> float:
     return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM:"))
 
 
-def churn(app: App) -> None:
+def churn(app: App, *, pause_s: float = 0.3) -> None:
     """Change that share of the pages, at random, in some commits."""
     (pages,), (rows,) = app.execute("pragma page_count")[0], app.execute("select max(id) from t")[0]
     ids = random.sample(range(1, int(str(rows))), max(int(int(str(pages)) * CHURN), COMMITS))
@@ -67,7 +67,7 @@ def churn(app: App) -> None:
             [(each,) for each in ids[number::COMMITS]],
         )
         app.connection.execute("commit")
-        time.sleep(0.3)
+        time.sleep(pause_s)
 
 
 def made(kit: Tools, database: Database, policy: Policy, *, by_change: bool) -> Cost:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import signal
 import subprocess
@@ -29,14 +28,13 @@ from sidecar.adapters.sqlite_copy import CopySqlite
 from sidecar.commands.progress import unseen
 from sidecar.core.ltx import index_size, parse_header, parse_name, parse_pages
 from sidecar.core.model import CheckKind
+from tests.bench.by_change import CHURN, COMMITS, churn
 from tests.bench.figures import keep, middle, say
 from tests.litestreams import App, Litestream, binary, environment, until
 
 SIZE_MB = int(os.environ.get("SIZE_MB", "1000"))
-CHURN = float(os.environ.get("CHURN", "0.01"))
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 IDLE_S = float(os.environ.get("IDLE_S", "15"))
-COMMITS = 10
 TRIES = 6  # of stopping the follower in the middle
 CHECK_S = 3600.0
 
@@ -148,19 +146,9 @@ class Stage:
         return found
 
     def churn(self) -> None:
-        """Change that share of the pages, at random, in some commits; wait until the replica has them."""
-        app = self.app
-        (pages,), (rows,) = app.execute("pragma page_count")[0], app.execute("select max(id) from t")[0]
-        ids = random.sample(range(1, int(str(rows))), max(int(int(str(pages)) * CHURN), COMMITS))
+        """Change that share of the pages, and wait until the replica has them."""
         before = self.newest()
-        for number in range(COMMITS):
-            app.connection.execute("begin immediate")
-            app.connection.executemany(
-                "update t set v = substr(v, 1, 8) || hex(randomblob(446)) where id = ?",
-                [(each,) for each in ids[number::COMMITS]],
-            )
-            app.connection.execute("commit")
-            time.sleep(1.2)
+        churn(self.app, pause_s=1.2)
         until(lambda: self.newest() > before, within=30, say="the changes in the replica")
         time.sleep(3)
 

@@ -22,14 +22,15 @@ from sidecar.core.checks import CHECKS
 from sidecar.core.evidence import Evidence
 from sidecar.core.finding import Reason, Status
 from sidecar.core.forecast import TRY_EVERY, drill_like_last
-from sidecar.core.model import Database, Drill, Outcome, Replica
+from sidecar.core.model import Database, Drill, Outcome
 from sidecar.core.policy import Assertion, Policy
 from sidecar.core.ports import Plan, Progress
 from sidecar.drill import Driller
 from sidecar.drill_attempt import Order
 from tests.core.evidences import NOW, database, live
 from tests.fakes import FakeClock
-from tests.litestreams import App, Litestream, binary, environment, until
+from tests.litestreams import binary, environment
+from tests.replica_stage import at_rest
 from tests.verb_fakes import FakeIntegrity, FakeLive, FakeReplica, FakeScratch, slow, unseen
 
 MB = 1_000_000
@@ -183,18 +184,7 @@ SLOW = Assertion(
 
 @pytest.fixture
 def real(tmp_path: Path) -> RealStage:
-    app = App(tmp_path / "app.db")
-    app.write(20)
-    config = tmp_path / "litestream.yml"
-    config.write_text(f"dbs: [{{path: {app.path}, replica: {{type: file, path: {tmp_path / 'rep'}}}}}]\n")
-    running = Litestream(config).start()
-    try:
-        until(lambda: list((tmp_path / "rep" / "ltx" / "9").glob("*.ltx")))
-    finally:
-        running.stop()
-        app.close()
-    made = Database("app", str(app.path), "", Replica("file", "rep", config=config.read_text()))
-    return RealStage(tmp_path, made, Evidence(first_seen_at=SystemClock().now()))
+    return RealStage(tmp_path, at_rest(tmp_path), Evidence(first_seen_at=SystemClock().now()))
 
 
 def test_the_real_drill_is_not_begun_in_vain_and_is_when_asked_for(real: RealStage) -> None:
